@@ -1,0 +1,1 @@
+"""Backbones: one file each, the file name is the registry name."""

@@ -1,0 +1,68 @@
+"""Video-XL's visual side: frames -> CLIP patches -> projector -> pooled visual tokens.
+
+Source: Video-XL (arXiv 2409.14485), section 3.1, and its released configuration.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig, CLIPVisionModel
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def preprocess(
+    frames: UInt8[np.ndarray, "frames height width 3"], size: int
+) -> Float[Tensor, "frames 3 size size"]:
+    """CLIP's own recipe: shortest side to `size` (Pillow bicubic on uint8), centre crop, normalise."""
+    squares = np.stack([_centre_square(frame, size) for frame in frames])
+    pixels = rearrange(torch.from_numpy(squares), "f h w c -> f c h w").float() / 255
+    mean, std = (torch.tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
+    return (pixels - mean) / std
+
+
+def _centre_square(frame: UInt8[np.ndarray, "height width 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
+    height, width = frame.shape[:2]
+    short = min(height, width)
+    height, width = size * height // short, size * width // short
+    resized = Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (width - size) // 2, (height - size) // 2
+    return np.asarray(resized.crop((left, top, left + size, top + size)))
+
+
+class VisionTower(nn.Module):
+    """CLIP's vision transformer up to the selected layer, without CLS and final norm."""
+
+    def __init__(self, config: CLIPVisionConfig, select_layer: int):
+        super().__init__()
+        self.vision_tower = nn.Module()
+        self.vision_tower.vision_model = CLIPVisionModel(config)
+        self.num_layers = select_layer % (config.num_hidden_layers + 1)
+
+    def forward(self, pixels: Float[Tensor, "frames 3 size size"]) -> Float[Tensor, "frames patches dim"]:
+        clip = self.vision_tower.vision_model
+        hidden = clip.pre_layrnorm(clip.embeddings(pixels))
+        for layer in clip.encoder.layers[: self.num_layers]:
+            hidden = layer(hidden, None)
+        return hidden[:, 1:]
+
+
+def projector(vision_dim: int, hidden_dim: int) -> nn.Sequential:
+    """Two layers with an exact GELU ("mlp2x_gelu")."""
+    return nn.Sequential(nn.Linear(vision_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, hidden_dim))
+
+
+def pool(
+    patches: Float[Tensor, "frames patches dim"], stride: int, mode: str
+) -> Float[Tensor, "frames tokens dim"]:
+    """Pool the square patch grid by `stride` in both directions ("average" or "max"), row-major."""
+    side = int(patches.shape[1] ** 0.5)
+    grid = rearrange(patches, "f (h w) d -> f d h w", h=side)
+    pooled = nn.functional.avg_pool2d(grid, stride) if mode == "average" else nn.functional.max_pool2d(grid, stride)
+    return rearrange(pooled, "f d h w -> f (h w) d")

@@ -1,0 +1,79 @@
+"""From a plan to a cache: the hybrid memory of Video-X^2L, built once per question.
+
+Source: Video-X^2L (arXiv 2506.21184), section 3.3: L-KVs of the selected chunks and H-KVs of the others,
+in temporal order. Positions are re-assigned from 0 by default, as in the released code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import DynamicCache
+
+from x2l.interfaces import Backbone
+from x2l.types import DROPPED, KV, Plan, VideoIndex, X2LError
+
+Positions = Literal["contiguous", "original"]
+
+
+def assemble(
+    index: VideoIndex, plan: Plan, backbone: Backbone, positions: Positions = "contiguous"
+) -> DynamicCache:
+    """The prefix and the planned level of every chunk as a filled cache, on the backbone's device.
+
+    Keys are rotated once: to 0..n-1 ("contiguous", as in the paper's code) or to the positions that they
+    had in the pre-fill ("original"). generate() extends the cache, so assemble one per question.
+    Raises X2LError if the plan does not fit the index.
+    """
+    kv = concatenate([index.prefix, *planned_levels(index, plan)], backbone.device)
+    keys = _rotated_keys(kv, backbone, positions)
+    return filled_cache(keys, kv.values)
+
+
+def planned_levels(index: VideoIndex, plan: Plan) -> list[KV]:
+    """The KV of each chunk that the plan does not drop."""
+    if len(plan.ratios) != len(index.chunks):
+        raise X2LError(f"plan: {len(plan.ratios)} ratios for an index of {len(index.chunks)} chunks")
+    unknown = set(plan.ratios) - {*index.ratios, DROPPED}
+    if unknown:
+        raise X2LError(f"plan: ratio {min(unknown)} is not in the index, which has {list(index.ratios)}")
+    return [
+        chunk.levels[ratio].materialise()
+        for chunk, ratio in zip(index.chunks, plan.ratios, strict=True)
+        if ratio != DROPPED
+    ]
+
+
+def concatenate(pieces: Sequence[KV], device: torch.device | None = None) -> KV:
+    """One KV of all pieces in order: one buffer and one copy to the device, whatever their number."""
+    buffer = torch.cat([kv.keys for kv in pieces] + [kv.values for kv in pieces], dim=-2)
+    positions = torch.cat([kv.positions for kv in pieces], dim=-1)
+    keys, values = buffer.to(device).chunk(2, dim=-2)
+    return KV(keys, values, positions.to(device), pieces[0].rotated)
+
+
+def filled_cache(
+    keys: Float[Tensor, "*batch layers kv_heads tokens head_dim"],
+    values: Float[Tensor, "*batch layers kv_heads tokens head_dim"],
+) -> DynamicCache:
+    """A DynamicCache that holds these (rotated) keys and values without copying them."""
+    if keys.ndim == 4:
+        keys, values = keys[None], values[None]
+    cache = DynamicCache()
+    for index in range(keys.shape[1]):
+        cache.update(keys[:, index, :, :0], values[:, index, :, :0], index)
+        cache.layers[index].keys, cache.layers[index].values = keys[:, index], values[:, index]
+    return cache
+
+
+def _rotated_keys(kv: KV, backbone: Backbone, positions: Positions) -> Tensor:
+    target = kv.positions
+    if positions == "contiguous":
+        target = torch.arange(kv.num_tokens, device=kv.keys.device).expand_as(kv.positions)
+    if not kv.rotated:
+        return backbone.rotate(kv.keys, target)
+    return kv.keys if positions == "original" else backbone.rotate(kv.keys, target - kv.positions)

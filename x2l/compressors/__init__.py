@@ -1,0 +1,1 @@
+"""Compressors: one file each, the file name is the registry name."""

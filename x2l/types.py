@@ -1,0 +1,223 @@
+"""The nouns of x2l, with their shapes and units.
+
+Units: `_s` seconds, `_bytes` bytes, `num_` counts. A `ratio` is the paper's alpha = tokens in /
+tokens kept. A level is *named* by the ratio that was requested; sizes always come from tensors,
+because edge chunks and ragged chunks keep more tokens than their name says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+DROPPED = 0
+"""The ratio that a Plan gives to a chunk that is left out of the cache."""
+
+
+class X2LError(ValueError):
+    """Bad input: one line that names the file or field and what was expected. Exit code 2."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Consecutive sampled frames: frames uint8 RGB [frames, height, width, 3], times in seconds."""
+
+    frames: UInt8[np.ndarray, "frames height width 3"]
+    times_s: Float[np.ndarray, " frames"]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The unit encoded in one forward call: a clip and its visual tokens [*batch, tokens, hidden].
+
+    `visual_tokens` holds `tokens_per_frame` tokens for each frame, in temporal order.
+    `frames` may be None where only the tokens are known (training from a cache of tokens).
+    """
+
+    index: int
+    times_s: Float[np.ndarray, " frames"]
+    visual_tokens: Float[Tensor, "*batch tokens hidden"]
+    frames: UInt8[np.ndarray, "frames height width 3"] | None = None
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.times_s)
+
+
+@dataclass(frozen=True)
+class KV:
+    """Keys and values of some tokens for every layer: [*batch, layers, kv_heads, tokens, head_dim].
+
+    `positions` [axes, 1 or layers, 1 or kv_heads, tokens] are those of the pre-fill; `rotated` says
+    whether they are already applied to the keys (rotary embedding). A KV is itself a level.
+    """
+
+    keys: Float[Tensor, "*batch layers kv_heads tokens head_dim"]
+    values: Float[Tensor, "*batch layers kv_heads tokens head_dim"]
+    positions: Int[Tensor, "axes #layers #kv_heads tokens"]
+    rotated: bool = False
+
+    @property
+    def num_tokens(self) -> int:
+        return self.keys.shape[-2]
+
+    @property
+    def num_bytes(self) -> int:
+        return self.keys.nbytes + self.values.nbytes
+
+    def materialise(self) -> KV:
+        return self
+
+    def to(self, *args, **kwargs) -> KV:
+        """Move or cast keys and values (as Tensor.to); positions move, but stay integers."""
+        keys = self.keys.to(*args, **kwargs)
+        values = self.values.to(*args, **kwargs)
+        return KV(keys, values, self.positions.to(keys.device), self.rotated)
+
+
+class Level(Protocol):
+    """One stored compression of a chunk: a KV, or anything that can become one (packed, on disk)."""
+
+    @property
+    def num_tokens(self) -> int: ...
+
+    @property
+    def num_bytes(self) -> int: ...
+
+    def materialise(self) -> KV: ...
+
+
+@dataclass(frozen=True)
+class ChunkKV:
+    """A compressed chunk: one level per requested ratio, and what oracles stored about it."""
+
+    index: int
+    start_s: float
+    end_s: float
+    num_frames: int
+    num_visual_tokens: int
+    levels: Mapping[int, Level]
+    features: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes that a KV must have to fit a backbone."""
+
+    num_layers: int
+    num_kv_heads: int
+    head_dim: int
+    tokens_per_frame: int
+    dtype: str
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes of one cached token over all layers: keys and values."""
+        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * getattr(torch, self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class IndexSpec:
+    """What an index was made with; asking checks it against the backbone.
+
+    `backbone` is the identity of the weights, `recipe` the compressor and chunking as nested
+    {name, ...} dicts, `video` a fingerprint of the source (file name, bytes, sampling).
+    """
+
+    backbone: str
+    geometry: Geometry
+    recipe: Mapping[str, Any]
+    video: Mapping[str, Any]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """Everything known about a video before the question: the prefix KV and the chunks, frozen."""
+
+    prefix: KV
+    chunks: tuple[ChunkKV, ...]
+    spec: IndexSpec
+
+    @property
+    def ratios(self) -> tuple[int, ...]:
+        """Requested ratios, low to high."""
+        return tuple(sorted(self.chunks[0].levels))
+
+    @property
+    def num_visual_tokens(self) -> int:
+        """Visual tokens of the video before compression."""
+        return sum(chunk.num_visual_tokens for chunk in self.chunks)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes stored: the prefix and every level of every chunk."""
+        stored = {id(level): level.num_bytes for chunk in self.chunks for level in chunk.levels.values()}
+        return self.prefix.num_bytes + sum(stored.values())
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question and, where known, its gold answer, time spans (seconds) and task group."""
+
+    text: str
+    id: str = ""
+    options: tuple[str, ...] = ()
+    answer: str | None = None
+    gold_spans_s: tuple[tuple[float, float], ...] | None = None
+    group: str = ""
+    history: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One requested ratio per chunk (DROPPED = left out) and the scores that led to it."""
+
+    ratios: tuple[int, ...]
+    scores: tuple[float, ...] | None = None
+
+    def with_scores(self, scores: Float[Tensor, " chunks"] | None) -> Plan:
+        return self if scores is None else replace(self, scores=tuple(scores.tolist()))
+
+
+@dataclass(frozen=True)
+class Span:
+    """A chunk that was re-loaded in detail, as evidence for the answer."""
+
+    chunk: int
+    start_s: float
+    end_s: float
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The text, how it was reached and what it cost.
+
+    kv_tokens and kv_bytes count the visual part of the cache (without prefix and question);
+    kv_tokens_full and kv_bytes_full the same for the uncompressed video.
+    """
+
+    text: str
+    plan: Plan
+    evidence: tuple[Span, ...]
+    kv_tokens_per_chunk: tuple[int, ...]
+    kv_bytes: int
+    kv_tokens_full: int
+    kv_bytes_full: int
+    seconds: Mapping[str, float]
+
+    @property
+    def kv_tokens(self) -> int:
+        return sum(self.kv_tokens_per_chunk)
+
+    @property
+    def cache_reduction(self) -> float:
+        """Share of the uncompressed visual KV tokens that is not in the cache, 0..1."""
+        return 1 - self.kv_tokens / self.kv_tokens_full
