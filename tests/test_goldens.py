@@ -73,15 +73,16 @@ def encoded(case: dict, carry: str):
 
 
 @pytest.mark.parametrize("carry", ["release", "reset"])
-@pytest.mark.parametrize(("folder", "case"), cases())
+@pytest.mark.parametrize(("folder", "case"), list(cases()))
 @torch.no_grad()
 def test_golden(folder, case, carry):
     golden = load_file(folder / case["file"])
     backbone = GoldenBackbone(folder, case, golden["input.system_ids"])
     compressor, ratios, names = encoded(case, carry)
     visual = golden["input.visual_f16"].float()
-    chunk_kvs = tuple(compressor.encode(backbone, chunks_of(visual, chunk_lengths(case)), ratios))
-    index = VideoIndex(backbone.begin(), chunk_kvs, IndexSpec("golden", backbone.geometry, {}, {}))
+    prefix = backbone.begin()
+    chunk_kvs = tuple(compressor.encode(backbone, prefix, chunks_of(visual, chunk_lengths(case)), ratios))
+    index = VideoIndex(prefix, chunk_kvs, IndexSpec("golden", backbone.geometry, {}, {}))
 
     if "system.k" in golden:
         close(index.prefix.keys, golden["system.k"])

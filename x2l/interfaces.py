@@ -82,6 +82,10 @@ class Backbone(ABC):
     def encode_question(self, question: Question) -> Int[Tensor, " tokens"]:
         """Token ids of everything behind the video: the question in the model's own template."""
 
+    def unknown_words(self, text: str) -> list[str]:
+        """Words of `text` that the backbone's tokenizer cannot represent (none for byte-level ones)."""
+        return []
+
     @abstractmethod
     def logits(self, ids: Int[Tensor, " tokens"], cache: DynamicCache) -> Float[Tensor, "tokens vocab"]:
         """fp32 logits of `ids` run as one causal block behind `cache`, which is extended by them."""
@@ -126,9 +130,11 @@ class Compressor(ABC):
     requires: ClassVar[frozenset[str]] = frozenset()
     """Capabilities that the backbone must provide."""
 
-    def encode(self, backbone: Backbone, chunks: Iterable[Chunk], ratios: Sequence[int]) -> Iterator[ChunkKV]:
-        """Yield a ChunkKV per chunk, looking at most one chunk ahead."""
-        memory = backbone.extend(None, backbone.begin())
+    def encode(
+        self, backbone: Backbone, prefix: KV, chunks: Iterable[Chunk], ratios: Sequence[int]
+    ) -> Iterator[ChunkKV]:
+        """Yield a ChunkKV per chunk, looking at most one chunk ahead. `prefix` = `backbone.begin()`."""
+        memory = backbone.extend(None, prefix)
         for chunk in chunks:
             kv = backbone.prefill(chunk.visual_tokens, memory)
             memory = backbone.extend(memory, kv)

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from x2l.errors import X2LError as X2LError
+
 DROPPED = 0
 """The ratio that a Plan gives to a chunk that is left out of the cache."""
-
-
-class X2LError(ValueError):
-    """Bad input: one line that names the file or field and what was expected. Exit code 2."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +79,7 @@ class KV:
         return KV(keys, values, self.positions.to(keys.device), self.rotated)
 
 
+@runtime_checkable
 class Level(Protocol):
     """One stored compression of a chunk: a KV, or anything that can become one (packed, on disk)."""
 

@@ -194,6 +194,13 @@ class VideoXL(Backbone):
         )
         return output[0, ids.shape[1] :]
 
+    def unknown_words(self, text: str) -> list[str]:
+        if self.tokenizer.unk_token_id is None:
+            return []
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        spans = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        return [text[start:end] for i, (start, end) in spans if i == self.tokenizer.unk_token_id]
+
     def _encode(self, text: str) -> Int[Tensor, " tokens"]:
         ids = self.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
         return ids[0].to(self.device)

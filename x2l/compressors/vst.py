@@ -34,8 +34,10 @@ class VST(Compressor):
 
     requires = frozenset({"vst"})
 
-    def encode(self, backbone: Backbone, chunks: Iterable[Chunk], ratios: Sequence[int]) -> Iterator[ChunkKV]:
-        start = _Lane(memory=backbone.extend(None, backbone.begin()))
+    def encode(
+        self, backbone: Backbone, prefix: KV, chunks: Iterable[Chunk], ratios: Sequence[int]
+    ) -> Iterator[ChunkKV]:
+        start = _Lane(memory=backbone.extend(None, prefix))
         lanes = dict.fromkeys(ratios, start)
         for chunk, is_edge in with_edges(chunks):
             levels, steps = {}, {}

@@ -1,0 +1,74 @@
+"""Rules of the house: floors, style, light start-up, no machine's paths."""
+
+import re
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+from pkgutil import walk_packages
+
+import pytest
+
+import x2l
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = Path(sysconfig.get_path("scripts"))
+OURS = ("x2l", "tests", "recipes", "benchmarks", "examples", "scripts", "docs", ".ci")
+TEXT_SUFFIXES = {".py", ".md", ".toml", ".txt", ".yaml", ".yml", ".json", ".sh", ""}
+TOPS = ("work", "home", "Users", "root", "tmp")
+MACHINE_PATH = re.compile(rf"(?<![\w.])/({'|'.join(TOPS)})/")
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess:
+    return subprocess.run([str(part) for part in command], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_an_upper_floor_imports_a_lower_never_a_sibling():
+    result = run(SCRIPTS / "lint-imports", "--no-cache")
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=" ".join)
+def test_ruff_passes(command):
+    result = run(SCRIPTS / "ruff", *command, "--no-cache", ".")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("name", [module.name for module in walk_packages(x2l.__path__, "x2l.")])
+def test_every_module_imports(name):
+    if not name.endswith("__main__"):
+        __import__(name)
+
+
+def test_help_starts_fast_and_without_torch():
+    code = (
+        "import sys\nsys.argv = ['x2l', '--help']\nfrom x2l.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    )
+    results, seconds = zip(*(timed_run(sys.executable, "-c", code) for _ in range(3)), strict=True)
+    assert all(result.returncode == 0 for result in results), results[0].stderr
+    assert "Usage" in results[0].stdout
+    assert min(seconds) < 1.0
+
+
+def timed_run(*command: str) -> tuple[subprocess.CompletedProcess, float]:
+    start_s = time.perf_counter()
+    result = run(*command)
+    return result, time.perf_counter() - start_s
+
+
+def text_files() -> list[Path]:
+    files = [path for folder in OURS for path in (ROOT / folder).rglob("*")]
+    files += list(ROOT.iterdir())
+    return [path for path in files if path.is_file() and path.suffix in TEXT_SUFFIXES]
+
+
+def test_no_file_names_a_path_of_one_machine():
+    found = [
+        f"{path.relative_to(ROOT)}: {match.group()}"
+        for path in text_files()
+        if (match := MACHINE_PATH.search(path.read_text(encoding="utf-8", errors="ignore")))
+    ]
+    assert not found

@@ -1,0 +1,288 @@
+"""An index on disk: bit-identical, shared tensors once, atomic, and clear about what is wrong."""
+
+import json
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from x2l import store
+from x2l.types import KV, ChunkKV, Geometry, IndexSpec, VideoIndex, X2LError
+
+LAYERS, KV_HEADS, HEAD_DIM = 2, 3, 4
+DTYPES = ["float32", "bfloat16", "float16"]
+
+
+def random_kv(tokens: int, dtype: str = "float32", start: int = 0) -> KV:
+    shape = (LAYERS, KV_HEADS, tokens, HEAD_DIM)
+    keys, values = torch.randn(2, *shape, dtype=torch.float32).to(getattr(torch, dtype))
+    return KV(keys, values, torch.arange(start, start + tokens).view(1, 1, 1, -1))
+
+
+def make_index(dtype: str = "float32", num_chunks: int = 3) -> VideoIndex:
+    return VideoIndex(
+        prefix=random_kv(5, dtype),
+        chunks=tuple(make_chunk(index, dtype) for index in range(num_chunks)),
+        spec=IndexSpec(
+            backbone="tiny@0123",
+            geometry=Geometry(LAYERS, KV_HEADS, HEAD_DIM, tokens_per_frame=16, dtype=dtype),
+            recipe={"compressor": {"name": "vst"}, "ratios": [2, 32]},
+            video={"name": "a.mp4", "fps": 0.1},
+            seconds={"prefill": 0.123456789},
+        ),
+    )
+
+
+def make_chunk(index: int, dtype: str) -> ChunkKV:
+    low = random_kv(8, dtype, start=10 * index)
+    high = low if index == 0 else random_kv(1, dtype)  # an edge chunk keeps one KV under both names
+    features = {"similarity{}": {"embedding": torch.randn(4), "count": torch.tensor([index])}}
+    return ChunkKV(index, 1.1 * index, 1.1 * index + 1, 10, 16, {2: low, 32: high}, features)
+
+
+def assert_equal_kv(one: KV, other: KV) -> None:
+    for part in ("keys", "values", "positions"):
+        left, right = getattr(one, part), getattr(other, part)
+        assert left.dtype == right.dtype and left.shape == right.shape
+        assert torch.equal(bits(left), bits(right))
+    assert one.rotated == other.rotated
+
+
+def bits(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous().view(torch.uint8)
+
+
+def assert_equal_index(one: VideoIndex, other: VideoIndex) -> None:
+    assert one.spec == other.spec and one.ratios == other.ratios and one.num_bytes == other.num_bytes
+    assert_equal_kv(one.prefix, other.prefix)
+    assert len(one.chunks) == len(other.chunks)
+    for left, right in zip(one.chunks, other.chunks, strict=True):
+        assert replace(left, levels={}, features={}) == replace(right, levels={}, features={})
+        for ratio, level in left.levels.items():
+            assert level.num_tokens == right.levels[ratio].num_tokens
+            assert level.num_bytes == right.levels[ratio].num_bytes
+            assert_equal_kv(level.materialise(), right.levels[ratio].materialise())
+        for oracle, features in left.features.items():
+            assert all(torch.equal(value, right.features[oracle][name]) for name, value in features.items())
+
+
+def error_of(call, *args) -> str:
+    with pytest.raises(X2LError) as caught:
+        call(*args)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_reloaded_index_is_bit_identical(tmp_path, dtype):
+    index = make_index(dtype)
+    store.save(index, tmp_path / "index")
+    assert_equal_index(index, store.load(tmp_path / "index"))
+    assert sorted(path.name for path in (tmp_path / "index").iterdir()) == [store.MANIFEST, store.TENSORS]
+
+
+@given(
+    tokens=st.integers(0, 9),
+    dtype=st.sampled_from(DTYPES),
+    axes=st.sampled_from([1, 3]),
+    per_head=st.booleans(),
+    rotated=st.booleans(),
+    special=st.sampled_from([0.0, -0.0, float("nan"), float("inf")]),
+)
+def test_any_kv_survives(tmp_path_factory, tokens, dtype, axes, per_head, rotated, special):
+    kv = random_kv(tokens, dtype)
+    kv.keys[..., :1, :1] = special
+    positions = torch.randint(0, 99, (axes, LAYERS, KV_HEADS, tokens) if per_head else (axes, 1, 1, tokens))
+    kv = replace(kv, positions=positions, rotated=rotated)
+    folder = tmp_path_factory.mktemp("any") / "index"
+    store.save(replace(make_index(dtype), prefix=kv), folder)
+    assert_equal_kv(kv, store.load(folder).prefix)
+
+
+def test_views_of_one_buffer_and_transposed_tensors_survive(tmp_path):
+    buffer = torch.randn(LAYERS, KV_HEADS, 30, HEAD_DIM)
+    positions = torch.arange(30).view(1, 1, 1, -1)
+    pieces = [
+        KV(buffer[..., a:b, :], buffer.flip(0)[..., a:b, :], positions[..., a:b])
+        for a, b in [(0, 5), (3, 13), (13, 30)]
+    ]
+    transposed = KV(
+        torch.randn(LAYERS, 8, KV_HEADS, HEAD_DIM).transpose(1, 2), random_kv(8).values, positions[..., :8]
+    )
+    whole = KV(buffer, buffer.view(buffer.shape), positions)
+    index = make_index()
+    levels = [{2: pieces[0], 32: pieces[1]}, {2: pieces[2], 32: transposed}, {2: whole, 32: whole}]
+    chunks = [replace(chunk, levels=level) for chunk, level in zip(index.chunks, levels, strict=True)]
+    index = replace(index, chunks=tuple(chunks))
+    store.save(index, tmp_path / "index")
+    assert_equal_index(index, store.load(tmp_path / "index"))
+
+
+def test_a_kv_under_two_ratios_is_stored_once(tmp_path):
+    shared = make_index(num_chunks=1)
+    level = shared.chunks[0].levels[2]
+    copy = KV(level.keys.clone(), level.values.clone(), level.positions)
+    apart = replace(shared, chunks=(replace(shared.chunks[0], levels={2: level, 32: copy}),))
+    store.save(shared, tmp_path / "shared")
+    store.save(apart, tmp_path / "apart")
+    saved_bytes = [(tmp_path / name / store.TENSORS).stat().st_size for name in ("shared", "apart")]
+    assert saved_bytes[1] - saved_bytes[0] >= level.num_bytes
+    loaded = store.load(tmp_path / "shared")
+    assert loaded.chunks[0].levels[2] is loaded.chunks[0].levels[32]
+    assert loaded.num_bytes == shared.num_bytes < store.load(tmp_path / "apart").num_bytes
+
+
+@dataclass(frozen=True)
+class Halved:
+    """A level that is packed in fp16 until it is used."""
+
+    packed: KV
+    num_tokens: int = 8
+    num_bytes: int = 0
+
+    def materialise(self) -> KV:
+        return self.packed.to(torch.float32)
+
+
+def test_packed_levels_are_stored_as_what_they_become(tmp_path):
+    index = make_index(num_chunks=1)
+    packed = Halved(random_kv(8, "float16"))
+    index = replace(index, chunks=(replace(index.chunks[0], levels={2: packed, 32: packed}),))
+    store.save(index, tmp_path / "index")
+    chunk = store.load(tmp_path / "index").chunks[0]
+    assert_equal_kv(packed.materialise(), chunk.levels[2].materialise())
+    assert chunk.levels[2] is chunk.levels[32]
+
+
+def test_levels_are_mapped_not_read(tmp_path):
+    store.save(make_index(), tmp_path / "index")
+    level = store.load(tmp_path / "index").chunks[1].levels[2]
+    assert isinstance(level, store.StoredLevel) and level.num_tokens == 8
+    one, again = level.materialise(), level.materialise()
+    assert one.keys.data_ptr() == again.keys.data_ptr()
+
+
+def test_a_loaded_index_can_be_saved_over_itself(tmp_path):
+    index = make_index()
+    store.save(index, tmp_path / "index")
+    store.save(store.load(tmp_path / "index"), tmp_path / "index")
+    assert_equal_index(index, store.load(tmp_path / "index"))
+
+
+def test_a_failed_save_leaves_the_old_index_and_nothing_else(tmp_path, monkeypatch):
+    index = make_index()
+    store.save(index, tmp_path / "index")
+
+    def disk_full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "save_file", disk_full)
+    message = error_of(store.save, make_index(), tmp_path / "index")
+    assert "No space left" in message
+    assert_equal_index(index, store.load(tmp_path / "index"))
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_an_empty_directory_is_filled_and_parents_are_made(tmp_path):
+    (tmp_path / "empty").mkdir()
+    store.save(make_index(), tmp_path / "empty")
+    store.save(make_index(), tmp_path / "a" / "b")
+    assert store.load(tmp_path / "a" / "b").ratios == (2, 32)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", store.MANIFEST])
+def test_other_peoples_directories_are_not_overwritten(tmp_path, name):
+    (tmp_path / name).write_text('{"format": "something else"}')
+    assert "not an x2l index" in error_of(store.save, make_index(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_an_index_with_a_file_of_the_user_in_it_is_not_overwritten(tmp_path):
+    store.save(make_index(), tmp_path / "index")
+    (tmp_path / "index" / "notes.txt").write_text("keep me")
+    assert "will not overwrite" in error_of(store.save, make_index(), tmp_path / "index")
+    assert "will not overwrite" in error_of(store.save, make_index(), tmp_path / "index" / "notes.txt")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    store.save(make_index(), tmp_path / "index")
+    return tmp_path / "index"
+
+
+def edit_manifest(folder, **changes):
+    manifest = folder / store.MANIFEST
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | changes))
+
+
+def test_a_missing_index_is_named(tmp_path):
+    assert "absent" in error_of(store.load, tmp_path / "absent")
+    (tmp_path / "file").write_text("")
+    assert "file" in error_of(store.load, tmp_path / "file")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"format": "other"}', "\x00\x01"])
+def test_a_foreign_or_damaged_manifest_is_named(saved, text):
+    (saved / store.MANIFEST).write_text(text)
+    assert store.MANIFEST in error_of(store.load, saved)
+
+
+def test_a_manifest_that_is_not_text_is_named(saved):
+    (saved / store.MANIFEST).write_bytes(b"\xff\xfe\x80")
+    assert store.MANIFEST in error_of(store.load, saved)
+
+
+def test_another_format_version_is_named_with_both(saved):
+    edit_manifest(saved, format_version=2)
+    message = error_of(store.load, saved)
+    assert "format_version 2" in message and "expected 1" in message
+
+
+def test_an_edited_or_swapped_manifest_is_found(saved, tmp_path):
+    store.save(make_index(), tmp_path / "other")
+    edit_manifest(saved, prefix="kv1")
+    assert store.MANIFEST in error_of(store.load, saved)
+    edit_manifest(saved, prefix="kv0")
+    assert store.load(saved).ratios == (2, 32)
+    edit_manifest(saved, chunks=[])
+    assert store.MANIFEST in error_of(store.load, saved)
+
+
+@pytest.mark.parametrize("keep", [0, 7, 100, -1])
+def test_a_truncated_tensor_file_is_named(saved, keep):
+    path = saved / store.TENSORS
+    path.write_bytes(path.read_bytes()[:keep])
+    message = error_of(store.load, saved)
+    assert store.TENSORS in message and "bytes, expected" in message
+
+
+def test_a_missing_or_damaged_tensor_file_is_named(saved):
+    path = saved / store.TENSORS
+    data = path.read_bytes()
+    path.write_bytes(b"\xff" * 16 + data[16:])
+    assert store.TENSORS in error_of(store.load, saved)
+    path.unlink()
+    assert f"{store.TENSORS}: missing" in error_of(store.load, saved)
+
+
+@dataclass
+class Asked:
+    identity: str
+    geometry: Geometry
+
+
+def test_check_accepts_the_backbone_it_was_made_with():
+    spec = make_index().spec
+    store.check(make_index(), Asked(spec.backbone, spec.geometry))
+
+
+def test_check_names_what_differs_and_both_values():
+    spec = make_index().spec
+    message = error_of(store.check, make_index(), Asked("other@4567", spec.geometry))
+    assert "'tiny@0123'" in message and "'other@4567'" in message
+    geometry = replace(spec.geometry, num_layers=28, dtype="bfloat16")
+    message = error_of(store.check, make_index(), Asked(spec.backbone, geometry))
+    assert "num_layers 2, not 28" in message and "dtype 'float32', not 'bfloat16'" in message
+    assert "head_dim" not in message

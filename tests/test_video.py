@@ -1,0 +1,328 @@
+"""Video files: exact frames and times from both readers, bounded memory, one clear line for bad files."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+from video_files import (
+    HEIGHT,
+    REALTIME,
+    WIDTH,
+    cut_short,
+    rotated,
+    scratched,
+    shown_index,
+    trimmed,
+    write_audio,
+    write_video,
+)
+
+from x2l.errors import X2LError
+from x2l.video import Sampling, open_video
+from x2l.video.pyav_reader import PyAVReader
+from x2l.video.scan import scan
+
+EVERY_FRAME = Sampling(fps=1000.0, max_frames=None)
+VFR_MS = np.cumsum(np.random.default_rng(0).integers(11, 120, 60)).tolist()
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory) -> dict[str, Path]:
+    """One file of each kind, 60 frames each."""
+    folder = tmp_path_factory.mktemp("videos")
+    open_gop = {"x264-params": "open-gop=1:bframes=3:b-adapt=0:scenecut=0:keyint=12"}
+    made = {
+        "h264": write_video(folder / "h264.mp4"),
+        "one_gop": write_video(folder / "one_gop.mp4", gop=600, options={"x264-params": "scenecut=0"}),
+        "mkv": write_video(folder / "h264.mkv"),
+        "vp9": write_video(folder / "vp9.webm", "libvpx-vp9", options=REALTIME),
+        "vp8": write_video(folder / "vp8.webm", "libvpx", options=REALTIME),
+        "vfr": write_video(folder / "vfr.mp4", times_ms=VFR_MS),
+        "vfr_webm": write_video(folder / "vfr.webm", "libvpx-vp9", times_ms=VFR_MS, options=REALTIME),
+        "open_gop": write_video(folder / "open_gop.mp4", options=open_gop),
+        "ts": write_video(folder / "stream.ts"),
+        "avi": write_video(folder / "mpeg4.avi", "mpeg4"),
+        "faststart": write_video(folder / "fast.mp4", container={"movflags": "faststart"}, seed=0),
+    }
+    made["trimmed"] = trimmed(made["h264"], folder / "trimmed.mp4", num_frames=10)
+    for degrees in (90, 180, 270):
+        made[f"turned_{degrees}"] = rotated(made["h264"], folder / f"turned_{degrees}.mp4", degrees)
+    return made
+
+
+PLAIN = ["h264", "one_gop", "mkv", "vp9", "vp8", "vfr", "vfr_webm"]
+ONLY_PYAV = ["open_gop", "ts", "avi", "trimmed"]
+
+
+def shown(video) -> list[int]:
+    return [shown_index(frame) for clip in video.clips() for frame in clip.frames]
+
+
+@pytest.mark.parametrize("reader", ["decord", "pyav"])
+@pytest.mark.parametrize("name", PLAIN)
+def test_every_frame_is_the_right_one(files, name, reader):
+    assert shown(open_video(files[name], EVERY_FRAME, reader)) == list(range(60))
+
+
+@pytest.mark.parametrize("reader", ["decord", "pyav"])
+@pytest.mark.parametrize("name", PLAIN)
+def test_sparse_frames_are_the_right_ones(files, name, reader):
+    expected = np.linspace(0, 59, 7).astype(int).tolist()
+    assert shown(open_video(files[name], Sampling(num_frames=7), reader)) == expected
+
+
+@pytest.mark.parametrize("name", ONLY_PYAV)
+def test_auto_leaves_to_pyav_what_decord_reads_wrong(files, name):
+    video = open_video(files[name], EVERY_FRAME)
+    assert video.reader == "pyav"
+    assert shown(video) == list(range(10 if name == "trimmed" else 0, 60))
+    sparse = open_video(files[name], Sampling(num_frames=6))
+    assert shown(sparse) == [shown(video)[i] for i in np.linspace(0, video.num_frames - 1, 6).astype(int)]
+    with pytest.raises(X2LError, match=r"reader decord .*, expected reader auto or pyav"):
+        open_video(files[name], reader="decord")
+
+
+@pytest.mark.parametrize("name", PLAIN + ONLY_PYAV)
+def test_pyav_reads_in_any_order(files, name):
+    scanned = scan(files[name])
+    first = 60 - len(scanned.pts)
+    order = np.random.default_rng(1).integers(0, len(scanned.pts), 40)
+    assert [shown_index(f) for f in PyAVReader(scanned).read(order)] == (order + first).tolist()
+
+
+@pytest.mark.parametrize("name", ["h264", "vp9", "turned_90"])
+def test_the_readers_agree_on_pixels(files, name):
+    clips = [open_video(files[name], Sampling(num_frames=9), reader).clips() for reader in ("decord", "pyav")]
+    for by_decord, by_pyav in zip(*clips, strict=True):
+        difference = by_decord.frames.astype(int) - by_pyav.frames
+        assert np.abs(difference).max() <= 2
+        np.testing.assert_array_equal(by_decord.times_s, by_pyav.times_s)
+
+
+@pytest.mark.parametrize("reader", ["decord", "pyav"])
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_rotation_is_honoured(files, degrees, reader):
+    video = open_video(files[f"turned_{degrees}"], Sampling(num_frames=5), reader)
+    sides = (WIDTH, HEIGHT) if degrees == 180 else (HEIGHT, WIDTH)
+    assert (video.width, video.height) == sides
+    (clip,) = video.clips()
+    turned_back = [np.rot90(frame, -degrees // 90) for frame in clip.frames]
+    assert [shown_index(frame) for frame in turned_back] == [0, 14, 29, 44, 59]
+
+
+@pytest.mark.parametrize("name", ["vfr", "vfr_webm"])
+@pytest.mark.parametrize("reader", ["decord", "pyav"])
+def test_variable_frame_rate_has_its_own_times(files, name, reader):
+    video = open_video(files[name], EVERY_FRAME, reader)
+    expected = (np.array(VFR_MS) - VFR_MS[0]) / 1000
+    np.testing.assert_allclose(video.times_s, expected, atol=1e-3)
+    by_second = open_video(files[name], Sampling(fps=2.0), reader)
+    first_after = [int(np.argmax(expected >= t)) for t in np.arange(0, expected[-1], 0.5)]
+    assert shown(by_second) == first_after
+
+
+@pytest.mark.parametrize("name", [*PLAIN, *ONLY_PYAV])
+def test_times_start_at_zero_and_frame_rate_is_the_mean_one(files, name):
+    video = open_video(files[name], EVERY_FRAME)
+    assert video.times_s[0] == 0
+    if "vfr" not in name:
+        np.testing.assert_allclose(video.times_s, np.arange(video.num_frames) / 25, atol=1e-3)
+        assert video.native_fps == pytest.approx(25, rel=1e-3)
+        assert video.duration_s == pytest.approx(video.num_frames / 25, rel=1e-3)
+
+
+def test_default_sampling_is_one_frame_a_second(files):
+    video = open_video(files["h264"])
+    assert shown(video) == [0, 25, 50]
+    assert video.times_s.tolist() == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        (Sampling(fps=10.0), [0, 3, 5, 8, 10, 13, 15, 18, 20, 23]),
+        (Sampling(fps=1e12), list(range(25))),
+        (Sampling(fps=25.0, max_frames=4), [0, 8, 16, 24]),
+        (Sampling(num_frames=3), [0, 12, 24]),
+        (Sampling(num_frames=1), [0]),
+    ],
+)
+def test_sampling(sampling, expected):
+    assert sampling.indices(np.arange(25) / 25).tolist() == expected
+
+
+def test_more_frames_than_there_are_repeats_some(files):
+    assert shown(open_video(files["h264"], Sampling(num_frames=80), "pyav")) == (
+        np.linspace(0, 59, 80).astype(int).tolist()
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_frames": 0}, "sampling.num_frames: expected .* got 0"),
+        ({"fps": -1.0}, "sampling.fps: expected .* got -1"),
+        ({"fps": float("nan")}, "sampling.fps: expected .* got nan"),
+        ({"max_frames": 0}, "sampling.max_frames: expected .* got 0"),
+        ({"fps": None}, "expected num_frames or fps"),
+    ],
+)
+def test_bad_sampling(fields, message):
+    with pytest.raises(X2LError, match=message):
+        Sampling(**fields)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"reader": "decrod"}, "did you mean 'decord'"),
+        ({"chunk_frames": 0}, "chunk_frames: expected at least 1"),
+        ({"reader": "decord", "salvage": True}, "cannot salvage"),
+    ],
+)
+def test_bad_options(files, options, message):
+    with pytest.raises(X2LError, match=message):
+        open_video(files["h264"], **options)
+
+
+def test_clips_are_chunks_with_a_ragged_last_one(files):
+    video = open_video(files["h264"], Sampling(num_frames=23), chunk_frames=10)
+    sizes = [clip.frames.shape for clip in video.clips()]
+    assert sizes == [(10, HEIGHT, WIDTH, 3), (10, HEIGHT, WIDTH, 3), (3, HEIGHT, WIDTH, 3)]
+    assert video.num_chunks == 3
+    assert shown(video) == shown(video), "clips() starts again from the first frame"
+
+
+@pytest.mark.parametrize("reader", ["decord", "pyav"])
+def test_only_the_clip_in_hand_is_alive(files, reader):
+    alive: list[weakref.ref] = []
+    for clip in open_video(files["h264"], EVERY_FRAME, reader, chunk_frames=5).clips():
+        alive.append(weakref.ref(clip.frames))
+        del clip
+        gc.collect()
+        assert sum(frames() is not None for frames in alive) <= 1
+    assert len(alive) == 12
+
+
+def count_conversions(monkeypatch) -> list[int]:
+    converted: list[int] = []
+    rgb = PyAVReader._rgb
+    monkeypatch.setattr(PyAVReader, "_rgb", lambda self, frame: converted.append(1) or rgb(self, frame))
+    return converted
+
+
+def count_decoded(monkeypatch) -> list[int]:
+    decoded: list[int] = []
+    advance = PyAVReader._advance
+    monkeypatch.setattr(PyAVReader, "_advance", lambda self: decoded.append(1) or advance(self))
+    return decoded
+
+
+def test_frames_are_decoded_when_asked_for(files, monkeypatch):
+    converted, decoded = count_conversions(monkeypatch), count_decoded(monkeypatch)
+    clips = open_video(files["h264"], EVERY_FRAME, "pyav", chunk_frames=5).clips()
+    next(clips)
+    assert len(converted) == 5
+    assert len(decoded) <= 6
+
+
+def test_sparse_frames_are_sought(files, monkeypatch):
+    decoded = count_decoded(monkeypatch)
+    shown(open_video(files["h264"], Sampling(num_frames=2), "pyav"))
+    assert len(decoded) <= 14, "the first frame, then at most one group of 12 pictures"
+
+
+def test_auto_falls_back_where_decord_is_missing(files, monkeypatch):
+    monkeypatch.setitem(sys.modules, "decord", None)
+    video = open_video(files["h264"])
+    assert video.reader == "pyav"
+    assert shown(video) == [0, 25, 50]
+    with pytest.raises(X2LError, match="decord is not installed"):
+        open_video(files["h264"], reader="decord")
+
+
+def test_fingerprint_tells_files_and_samplings_apart(files):
+    first = open_video(files["h264"]).fingerprint()
+    assert first["file"] == "h264.mp4" and first["bytes"] == files["h264"].stat().st_size
+    assert (first["reader"], first["num_frames"]) == ("decord", 3)
+    assert first == open_video(files["h264"]).fingerprint()
+    assert first["sampling"] != open_video(files["h264"], Sampling(fps=2.0)).fingerprint()["sampling"]
+    assert first["sha256"] != open_video(files["one_gop"]).fingerprint()["sha256"]
+
+
+def bad_files(files: dict[str, Path], folder: Path) -> dict[str, tuple[Path, str]]:
+    folder.joinpath("zero.mp4").touch()
+    folder.joinpath("text.mp4").write_text("hello\n" * 100)
+    folder.joinpath("notes.txt").write_text("hello\n" * 100)
+    return {
+        "missing": (folder / "none.mp4", "no such file"),
+        "directory": (folder, "is a directory"),
+        "zero": (folder / "zero.mp4", "0 bytes"),
+        "text": (folder / "text.mp4", "not a video file"),
+        "txt": (folder / "notes.txt", "not a video file"),
+        "audio": (write_audio(folder / "audio.mp4"), "no video stream, only audio"),
+        "no_index": (cut_short(files["h264"], folder / "no_index.mp4"), "truncated .*index"),
+        "truncated": (cut_short(files["faststart"], folder / "cut.mp4"), "truncated .*--salvage"),
+        "truncated_webm": (cut_short(files["vp9"], folder / "cut.webm"), "truncated .*--salvage"),
+        "raw": (write_video(folder / "raw.h264"), "no timestamps"),
+    }
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "missing",
+        "directory",
+        "zero",
+        "text",
+        "txt",
+        "audio",
+        "no_index",
+        "truncated",
+        "truncated_webm",
+        "raw",
+    ],
+)
+@pytest.mark.parametrize("reader", ["auto", "decord", "pyav"])
+def test_a_bad_file_is_one_line_that_names_it(files, tmp_path, kind, reader):
+    path, message = bad_files(files, tmp_path)[kind]
+    with pytest.raises(X2LError, match=message) as caught:
+        open_video(path, reader=reader)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("reader", ["auto", "pyav"])
+def test_a_corrupted_file_fails_where_it_is_read(files, tmp_path, reader):
+    video = open_video(scratched(files["faststart"], tmp_path / "bad.mp4"), EVERY_FRAME, reader)
+    with pytest.raises(X2LError, match=r"bad\.mp4: truncated or corrupted; --salvage") as caught:
+        shown(video)
+    assert "\n" not in str(caught.value)
+
+
+def test_salvage_uses_what_can_be_decoded(files, tmp_path):
+    path = scratched(files["faststart"], tmp_path / "bad.mp4")
+    video = open_video(path, EVERY_FRAME, salvage=True)
+    indices = shown(video)
+    assert 30 <= len(indices) < 60 and indices == sorted(set(indices))
+    np.testing.assert_allclose(video.times_s, np.array(indices) / 25, atol=1e-3)
+    assert video.lost == 60 - len(indices)
+    assert video.lost_share == pytest.approx(video.lost / 60)
+    assert video.fingerprint()["lost"] == video.lost
+
+
+@pytest.mark.parametrize(("name", "suffix"), [("faststart", "mp4"), ("vp9", "webm")])
+def test_salvage_of_a_truncated_file(files, tmp_path, name, suffix):
+    video = open_video(cut_short(files[name], tmp_path / f"cut.{suffix}"), EVERY_FRAME, salvage=True)
+    indices = shown(video)
+    assert indices == list(range(len(indices))) and len(indices) >= 20
+    assert video.lost == pytest.approx(60 - len(indices), abs=1)
+
+
+def test_salvage_of_a_whole_file_loses_nothing(files):
+    video = open_video(files["h264"], salvage=True)
+    assert (video.lost, shown(video)) == (0, [0, 25, 50])

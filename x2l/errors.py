@@ -1,0 +1,16 @@
+"""The one error for bad input. Imports nothing heavy, so that the command line starts fast."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class X2LError(ValueError):
+    """Bad input: one line that names the file or field and what was expected. Exit code 2."""
+
+
+def unknown(where: str, name: str, known: Iterable[str]) -> X2LError:
+    """The error for a `name` that is not `known`, with the closest one that is."""
+    known = sorted(known)
+    close = get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return X2LError(f"{where}: unknown, expected one of {', '.join(known) or '(none)'}{hint}")

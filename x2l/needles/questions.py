@@ -1,0 +1,198 @@
+"""Plain English questions about a Script, with one-word answers known from the script alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+
+from x2l.needles.world import FRAME_COLOURS, PATTERNS, Scene, Script
+from x2l.types import Question, X2LError
+
+TEMPLATES: Mapping[str, tuple[str, ...]] = {
+    "detail": (
+        "In the scene with the {cue} frame, what number is on the {card}?",
+        "What number is on the {card} in the scene with the {cue} frame?",
+        "Which digit is printed on the {card} in the scene with the {cue} frame?",
+        "Look at the scene with the {cue} frame. Which number does the {card} show?",
+    ),
+    "before": (
+        "Does the scene with the {cue} frame come before the scene with the {other} frame?",
+        "Is the scene with the {cue} frame earlier than the scene with the {other} frame?",
+        "Does the {cue} frame appear before the {other} frame?",
+    ),
+    "after": (
+        "What colour is the frame of the scene right after the one with the {cue} frame?",
+        "Which colour is the frame that comes right after the {cue} frame?",
+        "What is the frame colour of the next scene after the one with the {cue} frame?",
+    ),
+    "count": (
+        "How many bells appear in the video?",
+        "How many bells are there in the video?",
+        "What is the number of bells in the whole video?",
+    ),
+    "exist": (
+        "Is there a scene with the {cue} frame?",
+        "Does any scene have the {cue} frame?",
+        "Does the video show a scene with the {cue} frame?",
+    ),
+    "daynight": (
+        "Is it mostly day or mostly night in the video?",
+        "Does most of the video happen by day or by night?",
+        "Are most scenes in the day or in the night?",
+    ),
+    "pattern": (
+        "Which pattern do most frames have?",
+        "What is the most common pattern of the frames?",
+        "Which frame pattern appears in most scenes?",
+    ),
+}
+"""Phrasings by kind. A cue is a pattern and a frame colour, a card a colour and a shape."""
+
+GROUPS: Mapping[str, str] = {
+    "detail": "detail",
+    "before": "ordering",
+    "after": "ordering",
+    "count": "counting",
+    "exist": "holistic",
+    "daynight": "holistic",
+    "pattern": "holistic",
+}
+
+_Drawn = tuple[dict[str, str], str, tuple[Scene, ...]]
+"""Fields of the template, the answer, and the scenes that hold it (none: the whole video)."""
+
+
+def ask_all(
+    script: Script, rng: np.random.Generator, counts: Mapping[str, int], inner_only: bool = False
+) -> list[Question]:
+    """Draw up to `counts[kind]` questions of every kind about one video.
+
+    There are fewer where the video has no more: details and "after" never repeat, a kind without a sure
+    answer (the pattern in a tie, order in one scene) gives none. `inner_only` keeps the asked details out
+    of the first and the last scene. Ids are "{kind}-{i}"; gold spans are those of the scenes asked about,
+    None for counting and holistic questions, where they would give the answer away.
+
+    Raises X2LError for an unknown kind.
+    """
+    questions = []
+    for kind, count in counts.items():
+        if kind not in _DRAW:
+            raise X2LError(f"question kind {kind!r}: expected one of {', '.join(_DRAW)}")
+        scenes = range(1, len(script.scenes) - 1) if inner_only else range(len(script.scenes))
+        drawn = _DRAW[kind](script, rng, count, scenes) if count else []
+        questions += [_phrase(rng, kind, i, *item) for i, item in enumerate(drawn)]
+    return questions
+
+
+def _phrase(
+    rng, kind: str, i: int, fields: dict[str, str], answer: str, scenes: tuple[Scene, ...]
+) -> Question:
+    return Question(
+        id=f"{kind}-{i}",
+        text=_pick(rng, TEMPLATES[kind]).format(**fields),
+        answer=answer,
+        group=GROUPS[kind],
+        gold_spans_s=tuple(sorted({scene.span_s for scene in scenes})) or None,
+    )
+
+
+def _detail(script: Script, rng: np.random.Generator, count: int, scenes: Iterable[int]) -> list[_Drawn]:
+    """The digit on a coloured shape that the video shows once, in a scene whose frame it shows once."""
+    named = set(_named_scenes(script)) & set(scenes)
+    cards = [(script.scenes[scene], card) for scene, card in script.unique_cards if scene in named]
+    return [
+        ({"cue": scene.cue, "card": f"{card.colour} {card.shape}"}, str(card.digit), (scene,))
+        for scene, card in _sample(rng, cards, count)
+    ]
+
+
+def _before(script: Script, rng: np.random.Generator, count: int, scenes: Iterable[int]) -> list[_Drawn]:
+    named = _named_scenes(script)
+    if len(named) < 2:
+        return []
+    drawn = []
+    for is_yes in _coins(rng, count):
+        early, late = (script.scenes[i] for i in sorted(rng.choice(named, 2, replace=False)))
+        first, second = (early, late) if is_yes else (late, early)
+        drawn.append(({"cue": first.cue, "other": second.cue}, _yes_no(is_yes), (early, late)))
+    return drawn
+
+
+def _after(script: Script, rng: np.random.Generator, count: int, scenes: Iterable[int]) -> list[_Drawn]:
+    pairs = [script.scenes[i : i + 2] for i in _named_scenes(script) if i + 1 < len(script.scenes)]
+    return [
+        ({"cue": asked.cue}, after.frame_colour, (asked, after))
+        for asked, after in _sample(rng, pairs, count)
+    ]
+
+
+def _count(script: Script, rng: np.random.Generator, count: int, scenes: Iterable[int]) -> list[_Drawn]:
+    return [({}, str(script.num_bells), ())] * count
+
+
+def _exist(script: Script, rng: np.random.Generator, count: int, scenes: Iterable[int]) -> list[_Drawn]:
+    """Half of the asked frames are in the video. The pattern is drawn first: it does not tell which half."""
+    present = {scene.cue for scene in script.scenes}
+    grid = [[f"{pattern} {colour}" for colour in FRAME_COLOURS] for pattern in PATTERNS]
+    choices = {
+        is_yes: [cues for row in grid if (cues := [cue for cue in row if (cue in present) == is_yes])]
+        for is_yes in (True, False)
+    }
+    if not choices[False]:
+        return []
+    return [
+        ({"cue": _pick(rng, _pick(rng, choices[is_yes]))}, _yes_no(is_yes), ())
+        for is_yes in _coins(rng, count)
+    ]
+
+
+def _daynight(script: Script, rng: np.random.Generator, count: int, scenes: Iterable[int]) -> list[_Drawn]:
+    return _majority(("night" if scene.night else "day" for scene in script.scenes), count)
+
+
+def _pattern(script: Script, rng: np.random.Generator, count: int, scenes: Iterable[int]) -> list[_Drawn]:
+    return _majority((scene.pattern for scene in script.scenes), count)
+
+
+_DRAW: Mapping[str, Callable[..., list[_Drawn]]] = {
+    "detail": _detail,
+    "before": _before,
+    "after": _after,
+    "count": _count,
+    "exist": _exist,
+    "daynight": _daynight,
+    "pattern": _pattern,
+}
+
+
+def _majority(names: Iterable[str], count: int) -> list[_Drawn]:
+    """The most frequent name; nothing in a tie."""
+    (top, most), *others = Counter(names).most_common(2)
+    is_tie = bool(others) and others[0][1] == most
+    return [] if is_tie else [({}, top, ())] * count
+
+
+def _named_scenes(script: Script) -> list[int]:
+    """Scenes whose frame occurs once, so that it names them."""
+    times = Counter(scene.cue for scene in script.scenes)
+    return [i for i, scene in enumerate(script.scenes) if times[scene.cue] == 1]
+
+
+def _coins(rng: np.random.Generator, count: int) -> list[bool]:
+    """Alternating from a random start: balanced within a video and over videos."""
+    first = int(rng.integers(2))
+    return [(first + i) % 2 == 0 for i in range(count)]
+
+
+def _sample(rng: np.random.Generator, items: list, count: int) -> list:
+    return [items[i] for i in rng.permutation(len(items))[:count]]
+
+
+def _pick(rng: np.random.Generator, items):
+    return items[rng.integers(len(items))]
+
+
+def _yes_no(is_yes: bool) -> str:
+    return "yes" if is_yes else "no"

@@ -1,0 +1,72 @@
+"""Write frames as an inter-coded H.264 file: the form in which users' own videos arrive."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import av
+import numpy as np
+from jaxtyping import Shaped
+
+from x2l.types import X2LError
+
+Frame = Shaped[np.ndarray, "..."]
+"""uint8 RGB [height, width, 3]; checked here, one by one, because frames may be made while they are read."""
+
+
+def write_video(
+    path: str | Path,
+    frames: Iterable[Frame],
+    fps: float = 4.0,
+    crf: int = 23,
+    preset: str = "veryfast",
+    gop_s: float = 4.0,
+) -> int:
+    """Encode RGB frames as H.264 (yuv420p, mp4) and return the bytes written.
+
+    `frames` is consumed one by one, so a long video needs no memory; `gop_s` is the longest time between
+    two key frames. The same frames and options give the same bytes (one thread, no dates in the file).
+    The file appears under `path` only when it is complete.
+    Raises X2LError for no frames, a frame of another shape or dtype than the first, or an odd size.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        _encode(partial, _checked(frames), fps, crf, preset, gop_s)
+        num_bytes = partial.stat().st_size
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return num_bytes
+
+
+def _checked(frames: Iterable[Frame]) -> Iterator[Frame]:
+    shape = None
+    for number, frame in enumerate(frames):
+        shape = shape or frame.shape
+        if frame.dtype != np.uint8 or frame.shape != shape or frame.ndim != 3 or frame.shape[2] != 3:
+            raise X2LError(f"frames: frame {number} is {frame.dtype} {frame.shape}, expected uint8 {shape}")
+        if shape[0] % 2 or shape[1] % 2:
+            raise X2LError(f"frames: height and width must be even for yuv420p, got {shape[0]}x{shape[1]}")
+        yield frame
+
+
+def _encode(path: Path, frames: Iterator[Frame], fps: float, crf: int, preset: str, gop_s: float) -> None:
+    first = next(frames, None)
+    if first is None:
+        raise X2LError("frames: expected at least one frame, got none")
+    rate = Fraction(fps).limit_denominator(1001)
+    with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.height, stream.width = first.shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.gop_size = max(2, round(gop_s * fps))
+        # Macroblock tree is off: with it the bytes differ from run to run in small pictures, even on one thread.
+        stream.options = {"crf": str(crf), "preset": preset, "x264-params": "threads=1:mbtree=0"}
+        for frame in chain([first], frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")))
+        container.mux(stream.encode())

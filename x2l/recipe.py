@@ -1,0 +1,129 @@
+"""A recipe: which four parts, at which ratios, from which frames. Plain YAML, strictly checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from x2l import registry
+from x2l.errors import X2LError
+from x2l.fields import arguments
+from x2l.video import Sampling
+
+Spec = dict[str, Any]
+"""A method as data: {name, **fields}."""
+
+DEFAULT_BACKBONE: Spec = {"name": "x2l_tiny"}
+DEFAULT_COMPRESSOR: Spec = {"name": "vst"}
+DEFAULT_ORACLE: Spec = {"name": "attention"}
+DEFAULT_SELECTOR: Spec = {"name": "top_k", "k": 3}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides an answer, apart from the video and the question."""
+
+    backbone: Spec = field(default_factory=DEFAULT_BACKBONE.copy)
+    compressor: Spec = field(default_factory=DEFAULT_COMPRESSOR.copy)
+    oracle: Spec = field(default_factory=DEFAULT_ORACLE.copy)
+    selector: Spec = field(default_factory=DEFAULT_SELECTOR.copy)
+    ratios: tuple[int, ...] = (2, 32)
+    """Compression levels made of every chunk: tokens in / tokens kept."""
+    chunk_frames: int = 10
+    """Frames per chunk; the last chunk may be shorter."""
+    sampling: Sampling = field(default_factory=Sampling)
+    """Which frames are looked at: {num_frames}, or {fps, max_frames}."""
+    positions: Literal["contiguous", "original"] = "contiguous"
+    """Positions of the cached tokens: 0..n-1, or those of the pre-fill."""
+
+    def __post_init__(self):
+        if not self.ratios or min(self.ratios) < 1 or len(set(self.ratios)) < len(self.ratios):
+            raise X2LError(f"ratios: expected different positive integers, got {list(self.ratios)}")
+        if self.chunk_frames < 1:
+            raise X2LError(f"chunk_frames: expected a positive integer, got {self.chunk_frames}")
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[Any, Any]) -> Recipe:
+        """A recipe from plain data; a method may be given by its name alone.
+
+        Raises X2LError naming the dotted path of an unknown key or a wrong value.
+        """
+        data = {str(key): value for key, value in data.items()}
+        data |= {slot: _spec(data[slot], slot) for slot in registry.SLOTS if slot in data}
+        return cls(**arguments(cls, data, "", lambda _: None))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recipe:
+        """A recipe from a YAML file. Raises X2LError naming the file."""
+        try:
+            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise X2LError(f"recipe {path}: cannot be read, {error.__class__.__name__}") from error
+        except yaml.YAMLError as error:
+            raise X2LError(f"recipe {path}: not YAML, {' '.join(str(error).split())}") from error
+        if not isinstance(data, Mapping):
+            raise X2LError(f"recipe {path}: expected a mapping of keys to values")
+        try:
+            return cls.from_mapping(data)
+        except X2LError as error:
+            raise X2LError(f"recipe {path}: {error}") from error
+
+    def apply(self, overrides: Sequence[str]) -> Recipe:
+        """A recipe with "dotted.key=value" overrides; values are YAML ("oracle.pool=mean", "ratios=[2, 8]").
+
+        Raises X2LError for an override that cannot be read or that does not fit.
+        """
+        data = self.to_mapping()
+        for override in overrides:
+            key, equals, text = override.partition("=")
+            if not equals or not key:
+                raise X2LError(f"override {override!r}: expected dotted.key=value")
+            _set(data, key, _parse(text, override))
+        return self.from_mapping(data)
+
+    def check(self) -> Recipe:
+        """This recipe; raises X2LError if a method or one of its fields does not exist or does not fit."""
+        for slot in registry.SLOTS:
+            registry.check(slot, getattr(self, slot))
+        return self
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The recipe as plain data, as YAML and JSON hold it."""
+        return json.loads(json.dumps(asdict(self)))
+
+    def hash(self) -> str:
+        """sha256 of the recipe's canonical JSON: equal for equal recipes, whatever the order of keys."""
+        canonical = json.dumps(self.to_mapping(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _spec(value: Any, key: str) -> Spec:
+    value = {"name": value} if isinstance(value, str) else value
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+        raise X2LError(f"{key}: expected a name or a mapping with a name, got {value!r}")
+    return dict(value)
+
+
+def _parse(text: str, override: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise X2LError(f"override {override!r}: the value is not YAML") from error
+
+
+def _set(data: dict[str, Any], key: str, value: Any) -> None:
+    """Set a nested key; a method that was given by name alone becomes a mapping."""
+    *parents, last = key.split(".")
+    for depth, name in enumerate(parents, start=1):
+        inner = data.setdefault(name, {})
+        inner = data[name] = {"name": inner} if isinstance(inner, str) else inner
+        if not isinstance(inner, dict):
+            raise X2LError(f"{key}: {'.'.join(parents[:depth])} has no fields of its own")
+        data = inner
+    data[last] = value

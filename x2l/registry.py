@@ -1,0 +1,265 @@
+"""Methods by name. One file with one class in a slot's folder is a method; the file name is its name.
+
+Classes of other packages join with `@register` or an entry point of the group "x2l.oracles" (one group
+per slot). Files whose name starts with "_" are helpers. Nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from functools import partial
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from itertools import chain
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from x2l.errors import X2LError, unknown
+from x2l.fields import Build, arguments, join
+
+SLOTS = {"backbone": "Backbone", "compressor": "Compressor", "oracle": "Oracle", "selector": "Selector"}
+"""Each slot and the ABC in x2l.interfaces that its methods subclass. Its folder is the plural."""
+
+_registered: dict[str, dict[str, type]] = {slot: {} for slot in SLOTS}
+_backbone_specs: WeakKeyDictionary[Any, dict] = WeakKeyDictionary()
+
+
+def register(target: type | str | None = None) -> Callable | type:
+    """Class decorator: `@register` (named in snake_case) or `@register("name")`.
+
+    The slot is that of the ABC the class subclasses. Raises X2LError if the name is taken.
+    """
+    if isinstance(target, type):
+        return _add(target, _snake_case(target.__name__))
+    return lambda cls: _add(cls, target or _snake_case(cls.__name__))
+
+
+def names(slot: str) -> list[str]:
+    """Every name of a slot, sorted; imports none of them."""
+    return sorted(_origins(slot))
+
+
+def get(slot: str, name: str) -> type:
+    """The class called `name`. Raises X2LError listing the known names and the closest."""
+    origins = _origins(slot)
+    if name not in origins:
+        raise unknown(f"{slot} {name!r}", name, origins)
+    if name in _registered[slot]:
+        return _registered[slot][name]
+    if ":" in origins[name]:
+        return _load_entry_point(slot, name, origins[name])
+    return _only_class(slot, origins[name])
+
+
+def build(slot: str, spec: Any, path: str = "") -> Any:
+    """The method that `spec` describes: an instance (returned as it is), a name or {name, **fields}.
+
+    Fields are checked against the class's annotations; one that is annotated with a slot takes a nested
+    spec. The fields of a backbone are the parameters of its `from_pretrained`.
+    Raises X2LError naming the dotted path (from `path`) of what is wrong.
+    """
+    if isinstance(spec, _abc(slot)):
+        return spec
+    make, given = _make_and_fields(slot, spec, path or slot)
+    method = make(**arguments(make, given, path or slot, _builder))
+    if slot == "backbone":
+        _backbone_specs[method] = {"name": name_of(type(method)), **_plain(given, slot)}
+    return method
+
+
+def check(slot: str, spec: Any, path: str = "") -> None:
+    """Raise the X2LError that `build` would raise for a wrong name or field, but build nothing."""
+    if not isinstance(spec, _abc(slot)):
+        make, given = _make_and_fields(slot, spec, path or slot)
+        arguments(make, given, path or slot, _checker)
+
+
+def describe(method: Any) -> dict[str, Any]:
+    """The spec that builds `method` again, as JSON-able data: {name, **fields}, defaults included.
+
+    Of a backbone, the fields that it was built with. Raises X2LError for a value that is not plain data.
+    """
+    name = name_of(type(method))
+    if not is_dataclass(method):
+        return dict(_backbone_specs.get(method, {"name": name}))
+    return {"name": name} | {
+        f.name: _plain(getattr(method, f.name), f.name) for f in fields(method) if f.init
+    }
+
+
+def name_of(cls: type) -> str:
+    """The registry name of a class; "module:Class" for one that has none."""
+    slot = slot_of(cls)
+    origin = _origin(cls)
+    return next((name for name, known in _origins(slot).items() if known in (origin, cls.__module__)), origin)
+
+
+def slot_of(cls: type) -> str | None:
+    """The slot whose ABC `cls` is or subclasses."""
+    return next((slot for slot in SLOTS if issubclass(cls, _abc(slot))), None)
+
+
+def summary(slot: str, name: str) -> tuple[str, str]:
+    """The first line of a method's docstring and what follows "Source:" in it ("" where there is none)."""
+    cls = get(slot, name)
+    module = sys.modules[cls.__module__].__doc__ or ""
+    # A dataclass without a docstring is given its signature as one.
+    own = "" if (cls.__doc__ or "").startswith(f"{cls.__name__}(") else cls.__doc__ or ""
+    source = re.search(r"^\s*Source:\s*(.+)$", own, re.M) or re.search(r"^\s*Source:\s*(.+)$", module, re.M)
+    lines = (own.strip() or module.strip()).splitlines()
+    return lines[0] if lines else "", source.group(1).strip() if source else ""
+
+
+def load_plugin(path_or_module: str | Path) -> None:
+    """Import a .py file or a module, so that the classes it registers are known by name.
+
+    Raises X2LError if it is missing or fails to import.
+    """
+    target = str(path_or_module)
+    try:
+        if target.endswith(".py"):
+            _import_file(Path(target).resolve(strict=True))
+        else:
+            import_module(target)
+    except FileNotFoundError as error:
+        raise X2LError(f"plugin {target}: no such file") from error
+    except Exception as error:  # whatever a user's code raises when it is imported
+        reason = " ".join(str(error).split())
+        raise X2LError(f"plugin {target}: cannot be imported, {type(error).__name__}: {reason}") from error
+
+
+def _import_file(path: Path) -> None:
+    # The name is that of the file alone, so that loading it twice is loading it once.
+    name = f"x2l_plugin_{path.stem}_{zlib.crc32(str(path).encode()):08x}"
+    if name in sys.modules:
+        return
+    spec = spec_from_file_location(name, path)
+    module = sys.modules[name] = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+
+
+def _folder(slot: str) -> str:
+    if slot not in SLOTS:
+        raise unknown(f"slot {slot!r}", slot, SLOTS)
+    return f"x2l.{slot}s"
+
+
+def _abc(slot: str) -> type:
+    _folder(slot)
+    return getattr(import_module("x2l.interfaces"), SLOTS[slot])
+
+
+def _origins(slot: str) -> dict[str, str]:
+    """Where each name of a slot is defined: a shipped module, or "module:Class" elsewhere."""
+    origins: dict[str, str] = {}
+    for name, origin in chain(_shipped(slot), _from_entry_points(slot), _from_decorator(slot)):
+        if origins.setdefault(name, origin) != origin:
+            raise X2LError(f"{slot} {name!r} is defined twice: by {origins[name]} and by {origin}")
+    return origins
+
+
+def _shipped(slot: str) -> Iterator[tuple[str, str]]:
+    folder = _folder(slot)
+    for module in iter_modules(find_spec(folder).submodule_search_locations):
+        if not module.name.startswith("_"):
+            yield module.name, f"{folder}.{module.name}"
+
+
+def _from_entry_points(slot: str) -> Iterator[tuple[str, str]]:
+    return ((point.name, point.value) for point in entry_points(group=_folder(slot)))
+
+
+def _from_decorator(slot: str) -> Iterator[tuple[str, str]]:
+    return ((name, _origin(cls)) for name, cls in _registered[slot].items())
+
+
+def _origin(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _add(cls: type, name: str) -> type:
+    slot = slot_of(cls)
+    if slot is None:
+        raise X2LError(f"{cls.__qualname__}: expected a subclass of {', '.join(SLOTS.values())}")
+    # The same class again is a notebook cell that is run again.
+    if (taken := _origins(slot).get(name, _origin(cls))) != _origin(cls):
+        raise X2LError(f"{slot} {name!r} is defined twice: by {taken} and by {_origin(cls)}")
+    _registered[slot][name] = cls
+    return cls
+
+
+def _only_class(slot: str, module_name: str) -> type:
+    """The one concrete class of the slot that a shipped module defines."""
+    found = [
+        cls
+        for _, cls in inspect.getmembers(import_module(module_name), inspect.isclass)
+        if cls.__module__ == module_name and issubclass(cls, _abc(slot)) and not inspect.isabstract(cls)
+    ]
+    if len(found) != 1:
+        raise X2LError(f"{module_name}: expected one subclass of {SLOTS[slot]}, found {len(found)}")
+    return found[0]
+
+
+def _load_entry_point(slot: str, name: str, origin: str) -> type:
+    try:
+        cls = EntryPoint(name, origin, _folder(slot)).load()
+    except (ImportError, AttributeError) as error:
+        raise X2LError(f"{slot} {name!r}: entry point {origin} cannot be loaded, {error}") from error
+    if not (isinstance(cls, type) and issubclass(cls, _abc(slot))):
+        raise X2LError(f"{slot} {name!r}: entry point {origin} is not a subclass of {SLOTS[slot]}")
+    return cls
+
+
+def _make_and_fields(slot: str, spec: Any, path: str) -> tuple[Callable, dict[str, Any]]:
+    spec = {"name": spec} if isinstance(spec, str) else spec
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("name"), str):
+        raise X2LError(f"{path}: expected a name or a mapping with a name, got {spec!r}")
+    cls = get(slot, spec["name"])
+    given = {str(key): value for key, value in spec.items() if key != "name"}
+    return (cls.from_pretrained if slot == "backbone" else cls), given
+
+
+def _builder(cls: type) -> Build | None:
+    slot = slot_of(cls)
+    return slot and partial(build, slot)
+
+
+def _checker(cls: type) -> Build | None:
+    slot = slot_of(cls)
+    return slot and partial(check, slot)
+
+
+def _plain(value: Any, path: str) -> Any:
+    """A field's value as JSON-able data."""
+    if slot_of(type(value)):
+        return describe(value)
+    if is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name), join(path, f.name)) for f in fields(value) if f.init}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, join(path, str(key))) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, path) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    try:
+        json.dumps(value)
+    except TypeError as error:
+        raise X2LError(f"{path}: {value!r} cannot be written to a recipe, expected plain data") from error
+    return value
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

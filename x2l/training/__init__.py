@@ -1,0 +1,1 @@
+"""Training with Lightning, through the very functions that inference uses."""

@@ -1,0 +1,90 @@
+"""What is trained when: lengths, ratios and questions by stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass
+class Stage:
+    """One stretch of the curriculum; every step draws from it anew.
+
+    num_steps: optimiser steps.
+    chunks, frames_per_chunk: inclusive ranges.
+    ratios: weight of each way to compress, by name: "1" uncompressed, "8" one level at 8x, "2/32" two
+        levels and a random plan.
+    videos, questions: per step, and per video and kind.
+    lr: factor on the learning rates.
+    """
+
+    num_steps: int
+    chunks: tuple[int, int]
+    frames_per_chunk: tuple[int, int]
+    ratios: dict[str, float]
+    questions: dict[str, int]
+    tokens_per_step: int = 4000
+    lr: float = 1.0
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The geometry of one step: every video of the batch has it."""
+
+    num_chunks: int
+    frames_per_chunk: int
+    num_videos: int
+    ratios: tuple[int, ...]
+    edge_ratio: int | None
+    detailed: tuple[int, ...] = ()
+    """Chunks at the low ratio, where there are two levels."""
+
+    @property
+    def plan(self) -> tuple[int, ...]:
+        low, high = min(self.ratios), max(self.ratios)
+        return tuple(low if i in self.detailed else high for i in range(self.num_chunks))
+
+
+@dataclass
+class Curriculum:
+    """Stages one after the other; `shape(step)` depends on the seed and the step only."""
+
+    stages: list[Stage]
+    seed: int
+    tokens_per_frame: int = 16
+    _ends: list[int] = field(init=False)
+
+    def __post_init__(self):
+        self._ends = np.cumsum([stage.num_steps for stage in self.stages]).tolist()
+
+    @property
+    def num_steps(self) -> int:
+        return self._ends[-1]
+
+    def stage(self, step: int) -> Stage:
+        return self.stages[np.searchsorted(self._ends, step, side="right")]
+
+    def shape(self, step: int) -> Shape:
+        stage, rng = self.stage(step), np.random.default_rng([self.seed, step, 0])
+        num_chunks = int(rng.integers(stage.chunks[0], stage.chunks[1] + 1))
+        frames = int(rng.integers(stage.frames_per_chunk[0], stage.frames_per_chunk[1] + 1))
+        names, weights = zip(*stage.ratios.items(), strict=True)
+        name = rng.choice(names, p=np.array(weights) / sum(weights))
+        ratios = tuple(int(ratio) for ratio in str(name).split("/"))
+        # Without inner chunks the first/last rule would leave nothing to compress at any other ratio.
+        edge_ratio = 2 if num_chunks > 2 and rng.random() < 0.7 else None
+        return Shape(
+            num_chunks=num_chunks,
+            frames_per_chunk=frames,
+            num_videos=max(1, stage.tokens_per_step // (num_chunks * frames * self.tokens_per_frame)),
+            ratios=ratios,
+            edge_ratio=edge_ratio,
+            detailed=_draw_detailed(rng, num_chunks) if len(ratios) > 1 else (),
+        )
+
+
+def _draw_detailed(rng: np.random.Generator, num_chunks: int) -> tuple[int, ...]:
+    """One to four random chunks."""
+    count = min(num_chunks, int(rng.integers(1, 5)))
+    return tuple(sorted(rng.choice(num_chunks, count, replace=False).tolist()))

@@ -1,0 +1,116 @@
+"""Second stage: the language model and its VSTs learn to answer behind compressed memory."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import lightning
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from x2l.backbones.video_xl import VideoXL
+from x2l.cache import assemble
+from x2l.compressors.identity import Identity
+from x2l.compressors.vst import VST
+from x2l.training.curriculum import Curriculum, Shape
+from x2l.training.needle_batches import NeedleBatch
+from x2l.training.optim import muon_and_adamw, warmup_then_linear_decay
+from x2l.training.packing import IGNORED
+from x2l.types import KV, Chunk, IndexSpec, Plan, VideoIndex
+
+
+class LanguageModule(lightning.LightningModule):
+    """Encode, assemble and answer with the functions of inference; the loss is on answer tokens only."""
+
+    def __init__(self, backbone: VideoXL, curriculum: Curriculum, muon_lr: float, adamw_lr: float):
+        super().__init__()
+        self.backbone, self.curriculum = backbone, curriculum
+        self.network = backbone.model
+        self.network.model.vision_tower.requires_grad_(False)
+        self.network.model.mm_projector.requires_grad_(False)
+        self.muon_lr, self.adamw_lr = muon_lr, adamw_lr
+        self.automatic_optimization = False
+        self.step = 0
+
+    def configure_optimizers(self):
+        return muon_and_adamw([self.network], self.muon_lr, self.adamw_lr)
+
+    def training_step(self, batch: NeedleBatch, _) -> None:
+        logits, labels, kinds = self.answer_logits(batch)
+        loss = cross_entropy(logits, labels)
+        optimizers = self.optimizers()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        self.manual_backward(loss)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        stage = self.curriculum.stage(self.step)
+        factor = stage.lr * warmup_then_linear_decay(self.step, self.curriculum.num_steps, warmup=100)
+        for optimizer, lr in zip(optimizers, (self.muon_lr, self.adamw_lr), strict=True):
+            optimizer.param_groups[0]["lr"] = lr * factor
+            optimizer.step()
+        self.step += 1
+        self.log("loss", loss, prog_bar=True)
+        self.log_dict(accuracies(logits, labels, kinds, batch.shape))
+
+    def answer_logits(
+        self, batch: NeedleBatch
+    ) -> tuple[Float[Tensor, "answers vocab"], Tensor, list[str]]:
+        """Logits and labels at every answer token, with the kind of question each belongs to."""
+        index = encode_batch(self.backbone, batch.visual_tokens, batch.shape)
+        cache = assemble(index, Plan(batch.shape.plan), self.backbone)
+        num_cached, packed = cache.get_seq_length(), batch.packed
+        output = self.network.model(
+            input_ids=packed.ids,
+            past_key_values=cache,
+            attention_mask=packed.mask(num_cached),
+            position_ids=num_cached + packed.positions,
+            use_cache=True,
+        )
+        answers = packed.labels != IGNORED
+        kinds = [batch.kinds[row][segment] for row, segment in _segments(packed.segments, answers)]
+        return self.network.lm_head(output.last_hidden_state[answers]).float(), packed.labels[answers], kinds
+
+    def on_save_checkpoint(self, checkpoint) -> None:
+        checkpoint["x2l_step"] = self.step
+
+    def on_load_checkpoint(self, checkpoint) -> None:
+        self.step = checkpoint["x2l_step"]
+
+
+def encode_batch(backbone: VideoXL, visual_tokens: Float[Tensor, "videos tokens hidden"], shape: Shape) -> VideoIndex:
+    """An index of a batch of videos, through the compressor's own encode."""
+    prefix = backbone.begin()
+    compressor = Identity() if shape.ratios == (1,) else VST(edge_ratio=shape.edge_ratio)
+    chunks = [
+        Chunk(i, np.arange(shape.frames_per_chunk, dtype=float), tokens)
+        for i, tokens in enumerate(visual_tokens.chunk(shape.num_chunks, dim=1))
+    ]
+    encoded = tuple(compressor.encode(backbone, prefix, chunks, shape.ratios))
+    return VideoIndex(batched(prefix, len(visual_tokens)), encoded, IndexSpec("training", backbone.geometry, {}, {}))
+
+
+def batched(kv: KV, num_videos: int) -> KV:
+    """The same KV for every video of a batch."""
+    expand = (num_videos, *kv.keys.shape)
+    return KV(kv.keys.expand(expand), kv.values.expand(expand), kv.positions, kv.rotated)
+
+
+def accuracies(logits: Tensor, labels: Tensor, kinds: list[str], shape: Shape) -> dict[str, float]:
+    """Share of right tokens by kind and shape: averages over lengths hide what is not learned yet.
+
+    The end-of-turn label behind every answer is easy; only the first token of an answer counts.
+    """
+    right = (logits.argmax(-1) == labels).tolist()[::2]
+    where = f"{shape.num_chunks}x{shape.frames_per_chunk}@{'/'.join(map(str, shape.ratios))}"
+    by_kind = defaultdict(list)
+    for kind, is_right in zip(kinds[::2], right, strict=True):
+        by_kind[kind].append(is_right)
+    return {f"{kind}/{where}": float(np.mean(values)) for kind, values in by_kind.items()}
+
+
+def _segments(segments: Tensor, chosen: Tensor) -> list[tuple[int, int]]:
+    rows, columns = chosen.nonzero(as_tuple=True)
+    return list(zip(rows.tolist(), segments[rows, columns].tolist(), strict=True))

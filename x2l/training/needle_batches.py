@@ -1,0 +1,107 @@
+"""Needle videos as visual tokens with questions, drawn on the fly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from x2l.backbones._vision_tower import preprocess
+from x2l.backbones.video_xl import VideoXL
+from x2l.needles import backgrounds
+from x2l.needles.questions import ask_all
+from x2l.needles.render import Renderer
+from x2l.needles.world import Script, write_script
+from x2l.training.curriculum import Curriculum, Shape
+from x2l.training.frames import noisy
+from x2l.training.packing import Packed, pack
+from x2l.types import Question
+
+BACKGROUNDS_PER_VIDEO = 6
+
+
+@dataclass(frozen=True)
+class NeedleBatch:
+    """Videos of one shape, their questions, and which group and video each packed question has."""
+
+    shape: Shape
+    visual_tokens: Float[Tensor, "videos tokens hidden"]
+    packed: Packed
+    kinds: list[list[str]]
+
+
+@dataclass
+class NeedleBatches(IterableDataset):
+    """One batch per step of the curriculum; batch i depends on (seed, i) only, so that runs resume exactly.
+
+    The tower is frozen here: its tokens are made in the loading process.
+    """
+
+    curriculum: Curriculum
+    backbone: VideoXL
+    first_step: int = 0
+
+    def __iter__(self) -> Iterator[NeedleBatch]:
+        worker = get_worker_info()
+        offset, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        if worker:
+            torch.set_num_threads(1)
+        self._footage = backgrounds.load("train", self.curriculum.seed)
+        for step in range(self.first_step + offset, self.curriculum.num_steps, stride):
+            yield self.batch(step)
+
+    def __len__(self) -> int:
+        return self.curriculum.num_steps - self.first_step
+
+    def batch(self, step: int) -> NeedleBatch:
+        rng = np.random.default_rng([self.curriculum.seed, step, 1])
+        shape = self.curriculum.shape(step)
+        videos = [self._video(rng, step, shape) for _ in range(shape.num_videos)]
+        tokens, questions = zip(*videos, strict=True)
+        return NeedleBatch(
+            shape,
+            torch.stack(tokens),
+            pack([[self._pair(question) for question in row] for row in questions]),
+            [[question.id.split("-")[0] for question in row] for row in questions],
+        )
+
+    def _video(self, rng: np.random.Generator, step: int, shape: Shape) -> tuple[Tensor, list[Question]]:
+        script = write_script(
+            rng, shape.num_chunks, shape.frames_per_chunk, num_backgrounds=BACKGROUNDS_PER_VIDEO
+        )
+        picks = rng.integers(len(self._footage), size=BACKGROUNDS_PER_VIDEO)
+        renderer = Renderer(self._image_size, [self._footage[i].variant(rng) for i in picks])
+        frames = renderer.clip(script, np.arange(script.num_seconds))
+        with torch.no_grad():
+            pixels = noisy(preprocess(frames, self._image_size), rng)
+            tokens = self.backbone.model.visual_tokens(pixels).flatten(0, 1)
+        return tokens, self._questions(script, rng, step, shape)
+
+    @property
+    def _image_size(self) -> int:
+        return self.backbone.model.config.vision.image_size
+
+    def _questions(self, script: Script, rng, step: int, shape: Shape) -> list[Question]:
+        """With two levels, details are asked of the detailed chunks, as a good oracle would select."""
+        counts = dict(self.curriculum.stage(step).questions)
+        wanted = counts.get("detail", 0)
+        if shape.detailed:
+            counts["detail"] = wanted * shape.num_chunks
+        questions = ask_all(script, rng, counts)
+        if not shape.detailed:
+            return questions
+        starts = {script.scenes[i].span_s for i in shape.detailed}
+        details = [q for q in questions if q.group == "detail" and q.gold_spans_s[0] in starts]
+        return details[:wanted] + [q for q in questions if q.group != "detail"]
+
+    def _pair(self, question: Question) -> tuple[Tensor, Tensor]:
+        tokenizer = self.backbone.tokenizer
+        answer = self.backbone.encode_text(question.answer)
+        return self.backbone.encode_question(question), torch.cat(
+            (answer, torch.tensor([tokenizer.eos_token_id]))
+        )
