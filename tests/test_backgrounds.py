@@ -150,3 +150,8 @@ def test_a_bad_frame_leaves_no_file(tmp_path: Path, frames, message):
     with pytest.raises(X2LError, match=message):
         write_video(tmp_path / "bad.mp4", frames)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_folder_is_named(tmp_path: Path):
+    with pytest.raises(X2LError, match="existing folder"):
+        write_video(tmp_path / "nowhere" / "needle.mp4", moving_frames(2))

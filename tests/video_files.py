@@ -50,7 +50,7 @@ def write_video(
         stream = file.add_stream(codec, rate=FPS, options=options or {})
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = WIDTH, HEIGHT, "yuv420p", gop
         time_base = Fraction(1, 1000) if times_ms else Fraction(1, FPS)
-        stream.codec_context.time_base = time_base
+        stream.codec_context.time_base, stream.codec_context.thread_count = time_base, 1
         for index in range(num_frames):
             pixels = picture(index)
             if noise is not None:
@@ -103,11 +103,12 @@ def cut_short(source: Path, path: Path, share: float = 0.6) -> Path:
     return path
 
 
-def scratched(source: Path, path: Path, num_bytes: int = 600) -> Path:
-    """A copy of an mp4 with other bytes in the middle of its frames."""
-    data = np.frombuffer(source.read_bytes(), np.uint8).copy()
-    frames = source.read_bytes().index(b"mdat")
-    middle = frames + (len(data) - frames) // 2
-    data[middle : middle + num_bytes] = data[middle : middle + num_bytes] * 7 + 13
-    path.write_bytes(data.tobytes())
+def scratched(source: Path, path: Path, packets: range) -> Path:
+    """A copy in which some packets (in stored order) are overwritten with ones."""
+    data = bytearray(source.read_bytes())
+    with av.open(str(source)) as file:
+        places = [(packet.pos, packet.size) for packet in file.demux(video=0) if packet.size]
+    for start, size in places[packets.start : packets.stop]:
+        data[start : start + size] = b"\xff" * size
+    path.write_bytes(data)
     return path

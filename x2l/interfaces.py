@@ -10,6 +10,7 @@ To add a method, subclass one of these in a file of its own; see `x2l.registry` 
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from transformers import DynamicCache
 
-from x2l.types import KV, Chunk, ChunkKV, Geometry, Plan, Question, VideoIndex
+from x2l.registry import describe
+from x2l.types import KV, Chunk, ChunkKV, Geometry, Plan, Question, VideoIndex, X2LError
 
 
 class Backbone(ABC):
@@ -163,9 +165,24 @@ class Oracle(ABC):
 
     requires: ClassVar[frozenset[str]] = frozenset()
 
+    @property
+    def key(self) -> str:
+        """Name and configuration as canonical JSON: what the oracle's features are stored under."""
+        return json.dumps(describe(self), sort_keys=True)
+
     def prepare(self, chunk: Chunk) -> dict[str, Tensor]:
         """Question-free features to store with the chunk at index time, by name (default: none)."""
         return {}
+
+    def features(self, index: VideoIndex) -> list[Mapping[str, Tensor]]:
+        """What `prepare` stored with each chunk. Raises X2LError if a chunk of the index lacks it."""
+        if any(self.key not in chunk.features for chunk in index.chunks):
+            stored = sorted({key for chunk in index.chunks for key in chunk.features})
+            raise X2LError(
+                f"oracle {self.key}: the index holds no features for it, expected one of {stored} "
+                "(re-index, or add them with Pipeline.with_features)"
+            )
+        return [chunk.features[self.key] for chunk in index.chunks]
 
     @abstractmethod
     def score(

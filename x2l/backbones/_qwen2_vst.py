@@ -229,3 +229,14 @@ class VSTForCausalLM(Qwen2ForCausalLM):
         super().__init__(config)
         self.model = VSTModel(config)
         self.post_init()
+
+    @torch.no_grad()
+    def copy_projections_to_vsts(self) -> None:
+        """Let VSTs start from the raw tokens' projections.
+
+        Source: Video-XL initialises missing VST projections this way.
+        """
+        for layer in self.model.layers:
+            for letter in self.config.beacon_param:
+                shared = layer.self_attn.get_submodule(f"{letter}_proj")
+                layer.self_attn.get_submodule(f"beacon_{letter}_proj").load_state_dict(shared.state_dict())

@@ -31,9 +31,11 @@ def write_video(
     `frames` is consumed one by one, so a long video needs no memory; `gop_s` is the longest time between
     two key frames. The same frames and options give the same bytes (one thread, no dates in the file).
     The file appears under `path` only when it is complete.
-    Raises X2LError for no frames, a frame of another shape or dtype than the first, or an odd size.
+    Raises X2LError for no frames, frames that are not uint8 RGB of one even size, or a missing folder.
     """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise X2LError(f"{path}: expected an existing folder to write the video in")
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         _encode(partial, _checked(frames), fps, crf, preset, gop_s)
@@ -49,7 +51,8 @@ def _checked(frames: Iterable[Frame]) -> Iterator[Frame]:
     for number, frame in enumerate(frames):
         shape = shape or frame.shape
         if frame.dtype != np.uint8 or frame.shape != shape or frame.ndim != 3 or frame.shape[2] != 3:
-            raise X2LError(f"frames: frame {number} is {frame.dtype} {frame.shape}, expected uint8 {shape}")
+            wanted = "uint8 [height, width, 3], all of one size"
+            raise X2LError(f"frames: expected {wanted}; frame {number} is {frame.dtype} {frame.shape}")
         if shape[0] % 2 or shape[1] % 2:
             raise X2LError(f"frames: height and width must be even for yuv420p, got {shape[0]}x{shape[1]}")
         yield frame
@@ -65,7 +68,7 @@ def _encode(path: Path, frames: Iterator[Frame], fps: float, crf: int, preset: s
         stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.gop_size = max(2, round(gop_s * fps))
-        # Macroblock tree is off: with it the bytes differ from run to run in small pictures, even on one thread.
+        # With x264's macroblock tree the bytes of small pictures differ from run to run, even on one thread.
         stream.options = {"crf": str(crf), "preset": preset, "x264-params": "threads=1:mbtree=0"}
         for frame in chain([first], frames):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")))

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+TOKENS_PER_QUESTION = 20
+
 
 @dataclass
 class Stage:
@@ -15,8 +17,10 @@ class Stage:
     chunks, frames_per_chunk: inclusive ranges.
     ratios: weight of each way to compress, by name: "1" uncompressed, "8" one level at 8x, "2/32" two
         levels and a random plan.
-    videos, questions: per step, and per video and kind.
+    questions: at most so many per video, by kind.
+    tokens_per_step: visual and (about) question tokens per step; as many videos as fit, at least one.
     lr: factor on the learning rates.
+    copy_vsts: start this stage with the VSTs' projections as copies of the raw tokens'.
     """
 
     num_steps: int
@@ -26,6 +30,7 @@ class Stage:
     questions: dict[str, int]
     tokens_per_step: int = 4000
     lr: float = 1.0
+    copy_vsts: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,11 @@ class Curriculum:
     def stage(self, step: int) -> Stage:
         return self.stages[np.searchsorted(self._ends, step, side="right")]
 
+    def starts_vsts(self, step: int) -> bool:
+        """Whether a stage that copies the projections to the VSTs starts at this step."""
+        is_first = step == 0 or step in self._ends
+        return is_first and self.stage(step).copy_vsts
+
     def shape(self, step: int) -> Shape:
         stage, rng = self.stage(step), np.random.default_rng([self.seed, step, 0])
         num_chunks = int(rng.integers(stage.chunks[0], stage.chunks[1] + 1))
@@ -77,11 +87,15 @@ class Curriculum:
         return Shape(
             num_chunks=num_chunks,
             frames_per_chunk=frames,
-            num_videos=max(1, stage.tokens_per_step // (num_chunks * frames * self.tokens_per_frame)),
+            num_videos=self._num_videos(stage, num_chunks * frames),
             ratios=ratios,
             edge_ratio=edge_ratio,
             detailed=_draw_detailed(rng, num_chunks) if len(ratios) > 1 else (),
         )
+
+    def _num_videos(self, stage: Stage, num_frames: int) -> int:
+        question_tokens = TOKENS_PER_QUESTION * sum(stage.questions.values())
+        return max(1, stage.tokens_per_step // (num_frames * self.tokens_per_frame + question_tokens))
 
 
 def _draw_detailed(rng: np.random.Generator, num_chunks: int) -> tuple[int, ...]:

@@ -39,6 +39,8 @@ class LanguageModule(lightning.LightningModule):
         return muon_and_adamw([self.network], self.muon_lr, self.adamw_lr)
 
     def training_step(self, batch: NeedleBatch, _) -> None:
+        if self.curriculum.starts_vsts(self.step):
+            self.network.copy_projections_to_vsts()
         logits, labels, kinds = self.answer_logits(batch)
         loss = cross_entropy(logits, labels)
         optimizers = self.optimizers()
@@ -46,8 +48,7 @@ class LanguageModule(lightning.LightningModule):
             optimizer.zero_grad()
         self.manual_backward(loss)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        stage = self.curriculum.stage(self.step)
-        factor = stage.lr * warmup_then_linear_decay(self.step, self.curriculum.num_steps, warmup=100)
+        factor = self.curriculum.stage(self.step).lr * warmup_then_linear_decay(self.step, self.curriculum.num_steps, warmup=100)
         for optimizer, lr in zip(optimizers, (self.muon_lr, self.adamw_lr), strict=True):
             optimizer.param_groups[0]["lr"] = lr * factor
             optimizer.step()
@@ -104,11 +105,17 @@ def accuracies(logits: Tensor, labels: Tensor, kinds: list[str], shape: Shape) -
     The end-of-turn label behind every answer is easy; only the first token of an answer counts.
     """
     right = (logits.argmax(-1) == labels).tolist()[::2]
-    where = f"{shape.num_chunks}x{shape.frames_per_chunk}@{'/'.join(map(str, shape.ratios))}"
+    size = f"{_at_least(shape.num_chunks)}x{_at_least(shape.frames_per_chunk)}"
+    where = f"{size}@{'/'.join(map(str, shape.ratios))}"
     by_kind = defaultdict(list)
     for kind, is_right in zip(kinds[::2], right, strict=True):
         by_kind[kind].append(is_right)
     return {f"{kind}/{where}": float(np.mean(values)) for kind, values in by_kind.items()}
+
+
+def _at_least(number: int) -> str:
+    """The power of two at or below a number: one name for similar sizes."""
+    return f"{1 << (number.bit_length() - 1)}+"
 
 
 def _segments(segments: Tensor, chosen: Tensor) -> list[tuple[int, int]]:

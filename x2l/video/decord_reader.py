@@ -18,7 +18,8 @@ class DecordReader:
     decord takes the n-th packet for the n-th frame and trusts every seek, so it returns wrong frames
     without a word where that fails: frames that an edit list trims off, frames shown before the keyframe
     they are decoded after (open GOP), containers without an index. These raise X2LError, as does
-    a platform without decord. It turns pictures upright by itself.
+    a platform without decord. It turns pictures upright by itself, and repeats the neighbour of a lone
+    frame that is broken (PyAV raises).
     """
 
     def __init__(self, scan: Scan):

@@ -45,7 +45,7 @@ class Scan:
     is_plain: bool
     """Also, each packet is one shown frame, and none is shown before the keyframe it is decoded after."""
     num_lost: int = 0
-    """Frames that cannot be decoded; counted by `salvage` only."""
+    """Frames that cannot be decoded (estimated for a missing end); counted by `salvage` only."""
 
     @cached_property
     def times_s(self) -> Float[np.ndarray, " frames"]:
@@ -80,7 +80,7 @@ def scan(path: Path, salvage: bool = False) -> Scan:
     found = Scan(
         path, pts, keyframe_pts, packets.time_base_s, width, height, quarter_turns, is_indexed, is_plain
     )
-    return _salvaged(found, packets.missing_s) if salvage else found
+    return _salvaged(found, _num_expected(packets)) if salvage else found
 
 
 @dataclass
@@ -159,12 +159,19 @@ def _picture(path: Path, salvage: bool) -> tuple[int, int, int]:
     return sides[quarter_turns % 2], sides[1 - quarter_turns % 2], quarter_turns
 
 
-def _salvaged(found: Scan, missing_s: float) -> Scan:
+def _num_expected(packets: _Packets) -> int:
+    """Frames of the whole file: those it holds or, if its end is missing, an estimate from its duration."""
+    pts = packets.shown_pts()
+    if not packets.missing_s or len(pts) < 2:
+        return len(pts)
+    return max(len(pts), round(packets.declared_s / (float(np.median(np.diff(pts))) * packets.time_base_s)))
+
+
+def _salvaged(found: Scan, num_expected: int) -> Scan:
     """Only the frames that decode, and a count of those that should have been there."""
     container, stream = open_container(found.path)
     stream.codec_context.thread_count = 1
     with container:
         decoded = np.fromiter((f.pts for f in decode(container, stream, found.path, salvage=True)), np.int64)
-    num_expected = len(found.pts) + round(missing_s * found.native_fps)
     pts = np.unique(decoded)
     return replace(found, pts=pts, num_lost=max(0, num_expected - len(pts)))

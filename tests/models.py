@@ -1,0 +1,108 @@
+"""A tiny random Video-XL with the needle tokenizer, and chunks and indices made with it."""
+
+import json
+
+import numpy as np
+import torch
+
+from x2l.backbones._video_xl_model import VideoXLConfig, VideoXLForCausalLM
+from x2l.backbones.video_xl import VideoXL
+from x2l.interfaces import Compressor, Oracle
+from x2l.needles.vocabulary import build_tokenizer
+from x2l.types import Chunk, ChunkKV, Clip, IndexSpec, Question, VideoIndex
+
+TOKENS_PER_FRAME = 4
+QUESTION = Question("What colour is the card?", gold_spans_s=((4.0, 6.0),))
+
+TINY = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 4096,
+    "initializer_range": 0.15,  # large enough that attention is far from uniform
+    "vision_config": {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+        "hidden_act": "quick_gelu",
+    },
+}
+
+
+def tiny_backbone(seed: int = 0, dtype: torch.dtype = torch.float32, **config) -> VideoXL:
+    """Random weights, biases too; 4 tokens per frame; `config` overrides the sizes of TINY."""
+    torch.manual_seed(seed)
+    tokenizer = build_tokenizer()
+    model = VideoXLForCausalLM(VideoXLConfig(**{"vocab_size": len(tokenizer), **TINY, **config}))
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.1)
+    return VideoXL(model.to(dtype), tokenizer, identity=f"tiny-{seed}")
+
+
+def clip(num_frames: int, fps: float = 1.0) -> Clip:
+    """Frames of noise, larger than the tower's input and not square."""
+    frames = np.random.default_rng(0).integers(0, 256, (num_frames, 40, 48, 3), dtype=np.uint8)
+    return Clip(frames, np.arange(num_frames) / fps)
+
+
+@torch.no_grad()
+def chunks(
+    backbone: VideoXL, num_chunks: int = 4, frames_per_chunk: int = 5, ragged: bool = False
+) -> list[Chunk]:
+    """Consecutive chunks at 1 frame per second; `ragged`: the last one holds fewer frames."""
+    num_frames = num_chunks * frames_per_chunk - (frames_per_chunk // 2 if ragged else 0)
+    video = clip(num_frames)
+    tokens = backbone.embed(video.frames)
+    return [
+        Chunk(
+            index,
+            video.times_s[start : start + frames_per_chunk],
+            tokens[start * TOKENS_PER_FRAME : (start + frames_per_chunk) * TOKENS_PER_FRAME],
+            video.frames[start : start + frames_per_chunk],
+        )
+        for index, start in enumerate(range(0, num_frames, frames_per_chunk))
+    ]
+
+
+@torch.no_grad()
+def encoded(
+    backbone: VideoXL, compressor: Compressor, source: list[Chunk], ratios=(2, 8)
+) -> tuple[ChunkKV, ...]:
+    return tuple(compressor.encode(backbone, backbone.begin(), source, ratios))
+
+
+@torch.no_grad()
+def index_of(
+    backbone: VideoXL,
+    compressor: Compressor,
+    source: list[Chunk] | None = None,
+    ratios=(2, 8),
+    oracles: tuple[Oracle, ...] = (),
+) -> VideoIndex:
+    """An index of `source` (4 ragged chunks by default) with the features of the oracles."""
+    source = chunks(backbone, ragged=True) if source is None else source
+    with_features = tuple(
+        ChunkKV(**{**vars(chunk_kv), "features": {oracle.key: oracle.prepare(chunk) for oracle in oracles}})
+        for chunk_kv, chunk in zip(encoded(backbone, compressor, source, ratios), source, strict=True)
+    )
+    spec = IndexSpec(backbone.identity, backbone.geometry, {}, {"name": "noise"})
+    return VideoIndex(backbone.begin(), with_features, spec)
+
+
+def empty_index(num_chunks: int, ratios=(2, 32), video: str = "noise") -> VideoIndex:
+    """An index of `num_chunks` one-token chunks of 2 s each: all that a selector looks at."""
+    backbone_free = torch.zeros(1, 1, 1, 1)
+    from x2l.types import KV, Geometry
+
+    kv = KV(backbone_free, backbone_free, torch.zeros(1, 1, 1, 1, dtype=torch.long))
+    made = tuple(
+        ChunkKV(i, 2.0 * i, 2.0 * i + 1, 2, 2, dict.fromkeys(ratios, kv)) for i in range(num_chunks)
+    )
+    spec = IndexSpec("none", Geometry(1, 1, 1, 1, "float32"), {}, json.loads(json.dumps({"name": video})))
+    return VideoIndex(kv, made, spec)

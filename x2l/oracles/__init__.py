@@ -1,0 +1,1 @@
+"""Oracles: one file each, the file name is the registry name."""

@@ -1,0 +1,46 @@
+"""Likeness of the question's words and the visual tokens in the language model's input space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from x2l.interfaces import Backbone, Oracle
+from x2l.types import Chunk, Question, VideoIndex
+
+
+@dataclass
+class AttentionScore(Oracle):
+    """Mean product of question embeddings and visual tokens, pooled over a chunk's frames.
+
+    similarity: "dot" takes the embeddings as they are, "cosine" their directions.
+    pool: how the scores of a chunk's frames become one.
+
+    A product is linear in both sides, so the mean over all pairs is the product of the means: the mean
+    visual token of each frame is all that an index has to store.
+
+    Source: Video-X^2L (arXiv 2506.21184), section 3.3, row "attention score" of Table 3.
+    Differs: the paper takes the mean over frames; the released code, and so the default here, the max.
+    """
+
+    similarity: Literal["dot", "cosine"] = "dot"
+    pool: Literal["max", "mean"] = "max"
+
+    def prepare(self, chunk: Chunk) -> dict[str, Tensor]:
+        tokens = self._compared(chunk.visual_tokens)
+        frames = rearrange(tokens, "(frames tokens) hidden -> frames tokens hidden", frames=chunk.num_frames)
+        return {"frames": frames.mean(dim=1)}
+
+    def score(self, question: Question, index: VideoIndex, backbone: Backbone) -> Float[Tensor, " chunks"]:
+        query = self._compared(backbone.embed_text(question.text)).mean(dim=0).cpu()
+        frame_scores = [features["frames"].cpu() @ query for features in self.features(index)]
+        return torch.stack([scores.max() if self.pool == "max" else scores.mean() for scores in frame_scores])
+
+    def _compared(self, embeddings: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens hidden"]:
+        return embeddings.float() if self.similarity == "dot" else normalize(embeddings.float(), dim=-1)

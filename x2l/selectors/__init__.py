@@ -1,0 +1,1 @@
+"""Selectors: one file each, the file name is the registry name."""

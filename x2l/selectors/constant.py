@@ -1,0 +1,33 @@
+"""No selection: the single-level baselines (all L-KVs, all H-KVs)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from x2l.interfaces import Selector
+from x2l.types import Plan, VideoIndex, X2LError
+
+
+@dataclass
+class Constant(Selector):
+    """One ratio for every chunk, whatever the question; None = the lowest of the index.
+
+    Source: Video-X^2L (arXiv 2506.21184), Table 3, rows of one ratio; Video-XL (arXiv 2409.14485).
+    """
+
+    ratio: int | None = None
+
+    def __post_init__(self):
+        if self.ratio is not None and self.ratio < 1:
+            raise X2LError(f"selector.ratio: {self.ratio} keeps no chunk, expected 1 or more")
+
+    def choose(self, scores: Float[Tensor, " chunks"] | None, index: VideoIndex) -> Plan:
+        ratio = min(index.ratios) if self.ratio is None else self.ratio
+        if ratio not in index.ratios:
+            raise X2LError(
+                f"selector.ratio: {ratio} is not in the index, expected one of {list(index.ratios)}"
+            )
+        return Plan((ratio,) * len(index.chunks)).with_scores(scores)

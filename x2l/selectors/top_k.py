@@ -1,0 +1,25 @@
+"""The paper's selector: the best chunks in detail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from x2l.selectors._plan import DetailSelector
+from x2l.types import VideoIndex
+
+
+@dataclass
+class TopK(DetailSelector):
+    """The `k` chunks with the highest scores; of equal ones the earlier. Without scores, none.
+
+    Source: Video-X^2L (arXiv 2506.21184), section 3.3; k = 3 as in its ablations.
+    """
+
+    def pick(self, k: int, scores: Float[Tensor, " chunks"] | None, index: VideoIndex) -> Iterable[int]:
+        if scores is None:
+            return ()
+        return scores.sort(descending=True, stable=True).indices[:k].tolist()
