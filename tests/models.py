@@ -1,6 +1,6 @@
 """A tiny random Video-XL with the needle tokenizer, and chunks and indices made with it."""
 
-import json
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from x2l.backbones._video_xl_model import VideoXLConfig, VideoXLForCausalLM
 from x2l.backbones.video_xl import VideoXL
 from x2l.interfaces import Compressor, Oracle
 from x2l.needles.vocabulary import build_tokenizer
-from x2l.types import Chunk, ChunkKV, Clip, IndexSpec, Question, VideoIndex
+from x2l.types import KV, Chunk, ChunkKV, Clip, Geometry, IndexSpec, Question, VideoIndex
 
 TOKENS_PER_FRAME = 4
 QUESTION = Question("What colour is the card?", gold_spans_s=((4.0, 6.0),))
@@ -88,21 +88,16 @@ def index_of(
     """An index of `source` (4 ragged chunks by default) with the features of the oracles."""
     source = chunks(backbone, ragged=True) if source is None else source
     with_features = tuple(
-        ChunkKV(**{**vars(chunk_kv), "features": {oracle.key: oracle.prepare(chunk) for oracle in oracles}})
+        replace(chunk_kv, features={oracle.key: oracle.prepare(chunk) for oracle in oracles})
         for chunk_kv, chunk in zip(encoded(backbone, compressor, source, ratios), source, strict=True)
     )
     spec = IndexSpec(backbone.identity, backbone.geometry, {}, {"name": "noise"})
     return VideoIndex(backbone.begin(), with_features, spec)
 
 
-def empty_index(num_chunks: int, ratios=(2, 32), video: str = "noise") -> VideoIndex:
-    """An index of `num_chunks` one-token chunks of 2 s each: all that a selector looks at."""
-    backbone_free = torch.zeros(1, 1, 1, 1)
-    from x2l.types import KV, Geometry
-
-    kv = KV(backbone_free, backbone_free, torch.zeros(1, 1, 1, 1, dtype=torch.long))
-    made = tuple(
-        ChunkKV(i, 2.0 * i, 2.0 * i + 1, 2, 2, dict.fromkeys(ratios, kv)) for i in range(num_chunks)
-    )
-    spec = IndexSpec("none", Geometry(1, 1, 1, 1, "float32"), {}, json.loads(json.dumps({"name": video})))
-    return VideoIndex(kv, made, spec)
+def bare_index(num_chunks: int, ratios=(2, 32), video: str = "noise") -> VideoIndex:
+    """Chunks of two frames and 2 s and one token of zeros: all that a selector looks at."""
+    zero = torch.zeros(1, 1, 1, 1)
+    kv = KV(zero, zero, zero.long())
+    made = tuple(ChunkKV(i, 2.0 * i, 2.0 * i + 1, 2, 8, dict.fromkeys(ratios, kv)) for i in range(num_chunks))
+    return VideoIndex(kv, made, IndexSpec("none", Geometry(1, 1, 1, 4, "float32"), {}, {"name": video}))

@@ -18,7 +18,7 @@ class Annotated(Oracle):
 
     Abstains where the question has no spans.
 
-    Source: Video-X^2L (arXiv 2506.21184), section 3.3: an oracle that is always right.
+    Source: Video-X^2L (arXiv 2506.21184), section 3.4, with a relevance oracle that is always right.
     Differs: not in the paper, whose oracles are all models.
     """
 

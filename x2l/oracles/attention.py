@@ -25,7 +25,7 @@ class AttentionScore(Oracle):
     A product is linear in both sides, so the mean over all pairs is the product of the means: the mean
     visual token of each frame is all that an index has to store.
 
-    Source: Video-X^2L (arXiv 2506.21184), section 3.3, row "attention score" of Table 3.
+    Source: Video-X^2L (arXiv 2506.21184), section 4.6 and Table 3, row "Attention Score".
     Differs: the paper takes the mean over frames; the released code, and so the default here, the max.
     """
 
@@ -40,7 +40,7 @@ class AttentionScore(Oracle):
     def score(self, question: Question, index: VideoIndex, backbone: Backbone) -> Float[Tensor, " chunks"]:
         query = self._compared(backbone.embed_text(question.text)).mean(dim=0).cpu()
         frame_scores = [features["frames"].cpu() @ query for features in self.features(index)]
-        return torch.stack([scores.max() if self.pool == "max" else scores.mean() for scores in frame_scores])
+        return torch.stack([getattr(scores, self.pool)() for scores in frame_scores])
 
     def _compared(self, embeddings: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens hidden"]:
         return embeddings.float() if self.similarity == "dot" else normalize(embeddings.float(), dim=-1)

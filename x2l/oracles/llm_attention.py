@@ -18,13 +18,13 @@ from x2l.types import Plan, Question, VideoIndex
 class LLMAttention(Oracle):
     """Attention of the last question token to each chunk's H-KVs, mean over layers and heads.
 
-    pool: over the tokens of a chunk. "mean" (default) compares chunks of unequal size: the first and the
+    pool: over the H-KVs of a chunk. "mean" (default) compares chunks of unequal size: the first and the
         last chunk are kept at the edge ratio in every pass, so they hold many more H-KVs than the others,
         and a sum would rank them first for their size alone.
 
     Stores nothing: the score is one forward pass of the question over the H-KVs.
 
-    Source: Video-X^2L (arXiv 2506.21184), section 3.3, read as attention inside the language model.
+    Source: Video-X^2L (arXiv 2506.21184), section 4.6, read as attention inside the language model.
     Differs: the paper's attention score uses no layer of the language model (see `attention`).
     """
 
@@ -35,11 +35,7 @@ class LLMAttention(Oracle):
     def score(self, question: Question, index: VideoIndex, backbone: Backbone) -> Float[Tensor, " chunks"]:
         coarse = max(index.ratios)
         cache = assemble(index, Plan((coarse,) * len(index.chunks)), backbone)
-        attention = (
-            backbone.attention(backbone.encode_question(question), cache).float().mean(dim=(0, 1)).cpu()
-        )
-        sizes = [chunk.levels[coarse].num_tokens for chunk in index.chunks]
-        per_chunk = attention[index.prefix.num_tokens :].split(sizes)
-        return torch.stack(
-            [weights.mean() if self.pool == "mean" else weights.sum() for weights in per_chunk]
-        )
+        attention = backbone.attention(backbone.encode_question(question), cache)
+        per_token = attention.float().mean(dim=(0, 1)).cpu()[index.prefix.num_tokens :]
+        per_chunk = per_token.split([chunk.levels[coarse].num_tokens for chunk in index.chunks])
+        return torch.stack([getattr(weights, self.pool)() for weights in per_chunk])

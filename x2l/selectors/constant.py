@@ -15,7 +15,7 @@ from x2l.types import Plan, VideoIndex, X2LError
 class Constant(Selector):
     """One ratio for every chunk, whatever the question; None = the lowest of the index.
 
-    Source: Video-X^2L (arXiv 2506.21184), Table 3, rows of one ratio; Video-XL (arXiv 2409.14485).
+    Source: Video-X^2L (arXiv 2506.21184), Table 3, row "Video-XL: 2x".
     """
 
     ratio: int | None = None
@@ -27,7 +27,5 @@ class Constant(Selector):
     def choose(self, scores: Float[Tensor, " chunks"] | None, index: VideoIndex) -> Plan:
         ratio = min(index.ratios) if self.ratio is None else self.ratio
         if ratio not in index.ratios:
-            raise X2LError(
-                f"selector.ratio: {ratio} is not in the index, expected one of {list(index.ratios)}"
-            )
+            raise X2LError(f"selector.ratio: {ratio}, the index has only {list(index.ratios)}")
         return Plan((ratio,) * len(index.chunks)).with_scores(scores)

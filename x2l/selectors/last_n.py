@@ -16,7 +16,7 @@ from x2l.types import VideoIndex
 class LastN(DetailSelector):
     """The last `k` chunks, whatever the question.
 
-    Source: Video-X^2L (arXiv 2506.21184), Table 3, row "last-N".
+    Source: Video-X^2L (arXiv 2506.21184), Table 3, row "Heuristic: Last-N".
     """
 
     def pick(self, k: int, scores: Float[Tensor, " chunks"] | None, index: VideoIndex) -> Iterable[int]:

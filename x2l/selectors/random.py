@@ -20,7 +20,7 @@ class Random(DetailSelector):
 
     The draw depends on `seed`, the video's fingerprint and its number of chunks, and on nothing else.
 
-    Source: Video-X^2L (arXiv 2506.21184), Table 3, row "random".
+    Source: Video-X^2L (arXiv 2506.21184), Table 3, row "Random".
     """
 
     seed: int = 0

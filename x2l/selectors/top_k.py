@@ -16,7 +16,7 @@ from x2l.types import VideoIndex
 class TopK(DetailSelector):
     """The `k` chunks with the highest scores; of equal ones the earlier. Without scores, none.
 
-    Source: Video-X^2L (arXiv 2506.21184), section 3.3; k = 3 as in its ablations.
+    Source: Video-X^2L (arXiv 2506.21184), section 3.4; k = 3 as in Table 3.
     """
 
     def pick(self, k: int, scores: Float[Tensor, " chunks"] | None, index: VideoIndex) -> Iterable[int]:

@@ -16,7 +16,7 @@ from x2l.types import VideoIndex
 class Uniform(DetailSelector):
     """The middle chunk of each of `k` equal parts of the video, whatever the question.
 
-    Source: Video-X^2L (arXiv 2506.21184), Table 3, row "uniform".
+    Source: Video-X^2L (arXiv 2506.21184), Table 3, row "Heuristic: Uniform".
     """
 
     def pick(self, k: int, scores: Float[Tensor, " chunks"] | None, index: VideoIndex) -> Iterable[int]:

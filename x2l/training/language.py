@@ -74,6 +74,9 @@ class LanguageModule(lightning.LightningModule):
         kinds = [batch.kinds[row][segment] for row, segment in _segments(packed.segments, answers)]
         return self.network.lm_head(output.last_hidden_state[answers]).float(), packed.labels[answers], kinds
 
+    def transfer_batch_to_device(self, batch: NeedleBatch, device: torch.device, _) -> NeedleBatch:
+        return batch.to(device)
+
     def on_save_checkpoint(self, checkpoint) -> None:
         checkpoint["x2l_step"] = self.step
 

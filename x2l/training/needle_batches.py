@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -33,6 +33,9 @@ class NeedleBatch:
     visual_tokens: Float[Tensor, "videos tokens hidden"]
     packed: Packed
     kinds: list[list[str]]
+
+    def to(self, device: torch.device) -> NeedleBatch:
+        return replace(self, visual_tokens=self.visual_tokens.to(device), packed=self.packed.to(device))
 
 
 @dataclass

@@ -1,0 +1,187 @@
+"""What the engine costs beside plain transformers: pre-fill, decoding, assembly.
+
+    python benchmarks/engine.py --out benchmarks/engine_cpu.json
+
+Both sides run in turns in one process on one thread, so that a noisy machine hits both alike; figures are
+medians, and ratios are medians of the ratios of neighbouring turns. Weights are random: 8 layers, width 896.
+
+Plain side of the pre-fill: Qwen2Model without lm_head, given as many embeddings per chunk (raw tokens and
+VSTs) on a ready DynamicCache of the same memory length. Plain side of decoding: Qwen2ForCausalLM on a cache
+of equal length.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+import transformers
+from tqdm import tqdm
+from transformers import DynamicCache, Qwen2Config, Qwen2ForCausalLM
+
+from x2l.backbones._qwen2_vst import VSTConfig, VSTForCausalLM
+from x2l.backbones.video_xl import VideoXL
+from x2l.cache import assemble
+from x2l.compressors.vst import VST
+from x2l.types import KV, Chunk, IndexSpec, Plan, VideoIndex
+
+SIZES = {
+    "vocab_size": 1000,
+    "hidden_size": 896,
+    "intermediate_size": 4864,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 14,
+    "num_key_value_heads": 2,
+}
+CHUNK_TOKENS = 1440
+PREFIX_TOKENS = 14
+
+
+class RandomVideoXL(VideoXL):
+    """The engine without vision and tokenizer."""
+
+    def begin(self) -> KV:
+        return self._prefill(self.embed_ids(torch.arange(PREFIX_TOKENS)), memory=None)
+
+
+def main() -> None:
+    arguments = _arguments()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
+    backbone = RandomVideoXL(VSTForCausalLM(VSTConfig(**SIZES)).to(device, dtype))
+    plain = Qwen2ForCausalLM(Qwen2Config(**SIZES)).to(device, dtype).eval()
+    with torch.no_grad():
+        figures = {
+            **{f"prefill_{ratio}x": prefill(backbone, plain, ratio, arguments) for ratio in (2, 32)},
+            "decode": decode(backbone, plain, arguments),
+            "assemble": assembly(backbone, arguments),
+        }
+    report = {"figures": figures, **_circumstances(arguments)}
+    print(json.dumps(report, indent=1))
+    if arguments.out:
+        arguments.out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def prefill(backbone: VideoXL, plain: Qwen2ForCausalLM, ratio: int, arguments) -> dict[str, float]:
+    """One pass over the video at one ratio, all chunks, against the same number of embeddings."""
+    video = torch.randn(arguments.chunks * CHUNK_TOKENS, SIZES["hidden_size"]).to(backbone.model.dtype)
+    chunks = [
+        Chunk(i, np.arange(10.0), tokens) for i, tokens in enumerate(video.to(backbone.device).split(CHUNK_TOKENS))
+    ]
+    compressor, prefix = VST(edge_ratio=None), backbone.begin()
+    num_vsts = CHUNK_TOKENS // ratio
+    embeds = torch.randn(1, CHUNK_TOKENS + num_vsts, SIZES["hidden_size"]).to(video).to(backbone.device)
+    memories = [_random_cache(plain, PREFIX_TOKENS + i * num_vsts) for i in range(arguments.chunks)]
+
+    def ours() -> None:
+        list(compressor.encode(backbone, prefix, chunks, (ratio,)))
+
+    def theirs() -> None:
+        for memory in memories:
+            plain.model(inputs_embeds=embeds, past_key_values=memory, use_cache=True)
+            memory.crop(-embeds.shape[1])
+
+    return _compare(ours, theirs, arguments, f"prefill {ratio}x")
+
+
+def decode(backbone: VideoXL, plain: Qwen2ForCausalLM, arguments) -> dict[str, float]:
+    """One new token behind an assembled cache and behind a plain one of equal length."""
+    index = _random_index(backbone, arguments.chunks)
+    plan = Plan(tuple(2 if i < 3 else 32 for i in range(arguments.chunks)))
+    hybrid = assemble(index, plan, backbone)
+    cache = _random_cache(plain, hybrid.get_seq_length())
+    token = torch.zeros(1, 1, dtype=torch.long, device=backbone.device)
+
+    def step(model, memory) -> None:
+        for _ in range(arguments.tokens):
+            model(input_ids=token, past_key_values=memory, use_cache=True)
+        memory.crop(-arguments.tokens)
+
+    figures = _compare(lambda: step(backbone.model, hybrid), lambda: step(plain, cache), arguments, "decode")
+    return figures | {"kv_tokens": hybrid.get_seq_length(), "tokens_per_turn": arguments.tokens}
+
+
+def assembly(backbone: VideoXL, arguments) -> dict[str, float]:
+    """Milliseconds per 1,000 KV tokens, from host memory to a cache that generate() takes."""
+    index = _random_index(backbone, arguments.chunks)
+    plan = Plan((2,) * arguments.chunks)
+    num_tokens = assemble(index, plan, backbone).get_seq_length()
+    seconds = [_timed(lambda: assemble(index, plan, backbone), backbone.device) for _ in range(arguments.turns)]
+    return {"ms_per_1000_kv_tokens": 1e3 * median(seconds) / (num_tokens / 1000), "kv_tokens": num_tokens}
+
+
+def _compare(ours: Callable, theirs: Callable, arguments, name: str) -> dict[str, float]:
+    device = torch.device(arguments.device)
+    ours(), theirs()
+    turns = [
+        (_timed(ours, device), _timed(theirs, device)) for _ in tqdm(range(arguments.turns), name, delay=1)
+    ]
+    return {
+        "ratio": median(mine / other for mine, other in turns),
+        "ours_s": median(mine for mine, _ in turns),
+        "plain_s": median(other for _, other in turns),
+    }
+
+
+def _timed(work: Callable, device: torch.device) -> float:
+    _wait_for(device)
+    start = time.perf_counter()
+    work()
+    _wait_for(device)
+    return time.perf_counter() - start
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _random_cache(plain: Qwen2ForCausalLM, num_tokens: int) -> DynamicCache:
+    shape = (1, SIZES["num_key_value_heads"], num_tokens, SIZES["hidden_size"] // SIZES["num_attention_heads"])
+    pairs = [(torch.randn(shape), torch.randn(shape)) for _ in range(SIZES["num_hidden_layers"])]
+    return DynamicCache([(k.to(plain.device, plain.dtype), v.to(plain.device, plain.dtype)) for k, v in pairs])
+
+
+def _random_index(backbone: VideoXL, num_chunks: int) -> VideoIndex:
+    tokens = torch.randn(CHUNK_TOKENS, SIZES["hidden_size"]).to(backbone.device, backbone.model.dtype)
+    chunks = (Chunk(i, np.arange(10.0), tokens) for i in range(num_chunks))
+    prefix = backbone.begin()
+    encoded = tuple(VST(edge_ratio=None).encode(backbone, prefix, chunks, (2, 32)))
+    return VideoIndex(prefix, encoded, IndexSpec("random", backbone.geometry, {}, {}))
+
+
+def _circumstances(arguments) -> dict:
+    gpu = torch.cuda.get_device_name() if arguments.device == "cuda" else None
+    return {
+        "date": date.today().isoformat(),
+        "device": gpu or platform.processor() or platform.machine(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "sizes": SIZES,
+        **{key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()},
+    }
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--chunks", type=int, default=3, help="chunks of 1,440 tokens")
+    parser.add_argument("--turns", type=int, default=5, help="repetitions of each side")
+    parser.add_argument("--tokens", type=int, default=16, help="decoded tokens per turn")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

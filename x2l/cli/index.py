@@ -1,0 +1,41 @@
+"""`x2l index`: pre-fill a video once, to be asked as often as wanted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from x2l.cli.options import Options, shared_options
+
+
+@click.command(short_help="Pre-fill a video once and keep its KVs.")
+@click.argument("video")
+@click.option("-o", "--out", metavar="DIR", required=True, help="Where the index goes; an index is replaced.")
+@shared_options
+def index(video: str, out: str, options: Options) -> None:
+    """Pre-fill VIDEO once and keep its KVs as an index directory, which `x2l ask` takes for a video.
+
+    The directory remembers the options: asking uses them unless it is given others.
+    """
+    from x2l import store
+    from x2l.cli import report, setup
+
+    _require_free(Path(out))
+    recipe = setup.make_recipe(options)
+    opened = setup.open_with(recipe, video, options)
+    progress = not options.quiet
+    made = setup.make_pipeline(recipe, progress).index(opened, progress)
+    kept = {**setup.remembered(recipe), **made.spec.recipe}
+    store.save(replace(made, spec=replace(made.spec, recipe=kept)), out)
+    if progress:
+        click.echo(report.index_text(made, out))
+
+
+def _require_free(directory: Path) -> None:
+    """Refuse to overwrite anything but an index before the work is done, not after."""
+    from x2l import store
+
+    if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
+        store.load(directory)

@@ -1,0 +1,124 @@
+"""Options that `ask` and `index` share: which parts, which frames, on what device.
+
+Every one of them is short for a `--set dotted.key=value` on the recipe.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from typing import Any
+
+import click
+
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The shared options as they were given; None where one was not."""
+
+    backbone: str | None
+    compressor: str | None
+    oracle: str | None
+    selector: str | None
+    ratios: tuple[int, ...] | None
+    assignments: tuple[str, ...]
+    recipe: str | None
+    plugins: tuple[str, ...]
+    device: str | None
+    dtype: str | None
+    fps: float | None
+    num_frames: int | None
+    max_frames: int | None
+    chunk_frames: int | None
+    reader: str | None
+    salvage: bool
+    quiet: bool
+
+    def __post_init__(self):
+        by_rate = {"--fps": self.fps, "--max-frames": self.max_frames}
+        for name, value in by_rate.items():
+            if value is not None and self.num_frames is not None:
+                raise click.UsageError(f"{name} and --num-frames exclude each other")
+
+    def overrides(self) -> list[str]:
+        """What is given, as overrides of a recipe; those of --set come last and win."""
+        keys = {slot: getattr(self, slot) for slot in ("backbone", "compressor", "oracle", "selector")}
+        keys |= {"backbone.device": self.device, "backbone.dtype": DTYPES.get(self.dtype, self.dtype)}
+        keys |= {"ratios": self.ratios, "chunk_frames": self.chunk_frames}
+        for name in ("fps", "num_frames", "max_frames"):
+            keys[f"sampling.{name}"] = getattr(self, name)
+        given = [f"{key}={json.dumps(value)}" for key, value in keys.items() if value is not None]
+        by_rate = self.fps is not None or self.max_frames is not None
+        return [*["sampling.num_frames=null"][:by_rate], *given, *self.assignments]
+
+
+def shared_options(command: Callable) -> Callable:
+    """Decorator: adds the shared options to a command, which receives them as `options`."""
+
+    @wraps(command)
+    def with_options(**given: Any) -> Any:
+        options = Options(**{field.name: given.pop(field.name) for field in fields(Options)})
+        return command(options=options, **given)
+
+    for add in reversed(_SHARED):
+        with_options = add(with_options)
+    return with_options
+
+
+def plugin_option(command: Callable) -> Callable:
+    """Decorator: adds the repeatable --plugin as `plugins`."""
+    return click.option(
+        "--plugin",
+        "plugins",
+        metavar="FILE|MODULE",
+        multiple=True,
+        help="Python that registers methods of your own; repeatable.",
+    )(command)
+
+
+def _parse_ratios(context: click.Context, option: click.Parameter, text: str | None) -> tuple | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"expected whole numbers such as 2,32, got {text!r}") from error
+
+
+def _method(slot: str) -> Callable:
+    return click.option(f"--{slot}", metavar="NAME", help=f"The {slot}; `x2l methods {slot}` lists them.")
+
+
+_COUNT = click.IntRange(min=1)
+
+_SHARED = [
+    _method("backbone"),
+    _method("compressor"),
+    _method("oracle"),
+    _method("selector"),
+    click.option("--ratios", metavar="N,N", callback=_parse_ratios, help="Compression levels, such as 2,32."),
+    click.option(
+        "--set",
+        "assignments",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Any field of the recipe, such as selector.k=5; repeatable.",
+    ),
+    click.option("--recipe", metavar="FILE", help="A recipe (YAML) to start from."),
+    plugin_option,
+    click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N."),
+    click.option(
+        "--dtype", type=click.Choice([*DTYPES, *DTYPES.values()]), help="Precision of the backbone."
+    ),
+    click.option("--fps", type=float, help="Frames looked at per second of video."),
+    click.option("--num-frames", type=_COUNT, help="This many frames, spread over the whole video."),
+    click.option("--max-frames", type=_COUNT, help="At most this many frames, however long the video."),
+    click.option("--chunk-frames", type=_COUNT, help="Frames per chunk."),
+    click.option("--reader", metavar="NAME", help="auto (the default), decord or pyav."),
+    click.option("--salvage", is_flag=True, help="Use what can be decoded of a damaged file."),
+    click.option("--quiet", is_flag=True, help="No progress bars; the answer alone."),
+]

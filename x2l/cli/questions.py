@@ -1,0 +1,82 @@
+"""A file of questions, and whether an answer is right."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from x2l.errors import X2LError
+from x2l.fields import arguments
+from x2l.types import Question
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A question as a file spells it."""
+
+    question: str
+    id: str = ""
+    answer: str | None = None
+    options: tuple[str, ...] = ()
+    gold_spans_s: tuple[tuple[float, float], ...] | None = None
+    group: str = ""
+
+
+def load(path: str | Path) -> list[Question]:
+    """Questions from a JSON list of strings or of objects with the fields of Entry.
+
+    A question without an id is called by its number, from 1. Raises X2LError naming file and field.
+    """
+    try:
+        items = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise X2LError(f"{path}: cannot be read, {error.strerror}") from error
+    except ValueError as error:
+        raise X2LError(f"{path}: not JSON, {error}") from error
+    if not isinstance(items, list) or not items:
+        raise X2LError(f"{path}: expected a JSON list of at least one question")
+    try:
+        return [_question(item, number) for number, item in enumerate(items, start=1)]
+    except X2LError as error:
+        raise X2LError(f"{path}: {error}") from error
+
+
+def _question(item: Any, number: int) -> Question:
+    item = {"question": item} if isinstance(item, str) else item
+    if not isinstance(item, dict):
+        raise X2LError(f"question {number}: expected a string or an object, got {item!r}")
+    entry = asdict(Entry(**arguments(Entry, item, f"question {number}", lambda _: None)))
+    if not entry["question"].strip():
+        raise X2LError(f"question {number}: is empty")
+    return Question(text=entry.pop("question"), **{**entry, "id": entry["id"] or str(number)})
+
+
+def is_right(question: Question, answer: str) -> bool | None:
+    """Whether `answer` is the gold answer, up to case, space and end marks; None if there is no gold.
+
+    Of a question with options, the text or the letter of an option may be given.
+    """
+    if question.answer is None:
+        return None
+    if question.options:
+        gold = _option(question.answer, question.options)
+        return gold is not None and _option(answer, question.options) == gold
+    return _plain(answer) == _plain(question.answer)
+
+
+def _option(text: str, options: Sequence[str]) -> int | None:
+    """The number of the option that `text` names: "red", "B", "(B) red"."""
+    plain = _plain(text)
+    if plain in (texts := [_plain(option) for option in options]):
+        return texts.index(plain)
+    letter = re.match(r"\(?([a-z])(?:[).:\s]|$)", plain)
+    number = ord(letter[1]) - ord("a") if letter else len(options)
+    return number if number < len(options) else None
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split()).rstrip(".!? ")

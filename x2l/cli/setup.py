@@ -1,0 +1,108 @@
+"""From options to working parts: recipe, video, pipeline. Everything that can be refused early is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+import transformers
+import yaml
+
+from x2l import registry
+from x2l.cli.options import Options
+from x2l.errors import X2LError
+from x2l.pipeline import Pipeline
+from x2l.recipe import Recipe
+from x2l.types import VideoIndex
+from x2l.video import Video, open_video
+
+FIXED = ("compressor", "ratios", "chunk_frames", "sampling")
+"""What an index was made with and a question cannot change."""
+
+
+def make_recipe(options: Options, stored: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe that the options ask for, checked; `stored` takes the place of the defaults.
+
+    Raises X2LError naming the wrong file or field, or a device that this machine does not have.
+    """
+    for plugin in options.plugins:
+        registry.load_plugin(plugin)
+    data = dict(stored or {})
+    if options.recipe:
+        Recipe.load(options.recipe)  # its errors name the file
+        data |= yaml.safe_load(Path(options.recipe).read_text(encoding="utf-8"))
+    recipe = Recipe.from_mapping(data).apply(options.overrides()).check()
+    _check_dtype(recipe.backbone.get("dtype"))
+    _check_device(recipe.backbone.get("device"))
+    return recipe
+
+
+def make_recipe_for(index: VideoIndex, source: str, options: Options) -> Recipe:
+    """The recipe of an index, with the options that still can be chosen.
+
+    Raises X2LError for options that only another index can honour.
+    """
+    if options.reader or options.salvage:
+        raise X2LError(f"{source}: is an index, --reader and --salvage are for a video")
+    stored = _stored_recipe(index)
+    recipe = make_recipe(options, stored)
+    for key in FIXED:
+        asked, made = _comparable(recipe, key), _comparable(Recipe.from_mapping(stored), key)
+        if key in stored and asked != made:
+            raise X2LError(f"{key}: the index {source} was made with {made}, not {asked}; make another index")
+    return recipe
+
+
+def remembered(recipe: Recipe) -> dict[str, Any]:
+    """What an index keeps of the recipe; the device is that of whoever asks."""
+    data = recipe.to_mapping()
+    data["backbone"].pop("device", None)
+    return data
+
+
+def open_with(recipe: Recipe, path: str, options: Options) -> Video:
+    """The video, opened; says on stderr what could not be salvaged."""
+    video = open_video(path, recipe.sampling, options.reader or "auto", recipe.chunk_frames, options.salvage)
+    if video.lost:
+        share = f"{100 * video.lost_share:.1f} % of the frames"
+        click.echo(f"x2l: warning: {path}: {video.lost} frames lost ({share})", err=True)
+    return video
+
+
+def make_pipeline(recipe: Recipe, progress: bool = True) -> Pipeline:
+    """The four parts, with the weights loaded."""
+    transformers_log = transformers.utils.logging
+    (transformers_log.enable_progress_bar if progress else transformers_log.disable_progress_bar)()
+    parts = {slot: registry.build(slot, getattr(recipe, slot)) for slot in registry.SLOTS}
+    return Pipeline(**parts, ratios=recipe.ratios, positions=recipe.positions)
+
+
+def _stored_recipe(index: VideoIndex) -> dict[str, Any]:
+    sampling = index.spec.video.get("sampling")
+    return {**({"sampling": sampling} if sampling else {}), **index.spec.recipe}
+
+
+def _comparable(recipe: Recipe, key: str) -> Any:
+    """A part of the recipe as data, with the defaults of a method filled in."""
+    if key == "compressor":
+        return registry.describe(registry.build(key, recipe.compressor))
+    return recipe.to_mapping()[key]
+
+
+def _check_device(name: Any) -> None:
+    try:
+        if name is not None:
+            torch.empty(0, device=name)
+    # torch raises AssertionError where it was built without CUDA.
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        seen = f"{torch.cuda.device_count()} CUDA devices"
+        raise X2LError(f"device {name!r}: not available, this PyTorch sees the cpu and {seen}") from error
+
+
+def _check_dtype(name: Any) -> None:
+    dtype = getattr(torch, str(name), None)
+    if name is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise X2LError(f"backbone.dtype: expected float32, bfloat16 or float16, got {name!r}")

@@ -1,0 +1,336 @@
+"""A folder of needle videos with their questions: an evaluation split that a seed defines.
+
+    DIR/videos/0000.mp4 ...   H.264, four frames per second
+    DIR/questions.json        one record per question, in VNBench's format plus id, group and gold_spans_s
+    DIR/dataset.json          seed, split and sizes, encoder, versions, sha256 of every video
+
+What is guaranteed: video i and its questions depend on (seed, i) and the arguments alone, not on the number of
+videos or on which were written before, so a dataset is resumed and extended without writing a video twice.
+Scripts, pixels before encoding, questions and answers are the same wherever NumPy and Pillow draw the same;
+where the encoder (libx264, FFmpeg) differs, the script and the questions are identical and the bytes of the mp4
+files are not. `dataset.json` names the encoder and the sha256 of each file, so that a difference is seen.
+
+Source: VNBench (arXiv 2406.09367) for the record: video, question, options, gt (the value), type, try. All tries
+are 0: the options are shuffled once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from tqdm import tqdm
+
+import x2l
+from x2l.fields import arguments
+from x2l.needles import backgrounds
+from x2l.needles.questions import GROUPS, ask_all
+from x2l.needles.render import Renderer
+from x2l.needles.video_file import Frame, write_video
+from x2l.needles.world import FRAME_COLOURS, MAX_BELLS, PATTERNS, Script, write_script
+from x2l.types import Question, X2LError
+
+VIDEOS, QUESTIONS, DATASET = "videos", "questions.json", "dataset.json"
+DEFAULT_QUESTIONS = {"detail": 3, "before": 1, "after": 1, "count": 1, "exist": 1, "daynight": 1, "pattern": 1}
+MAX_OPTIONS = 4
+
+_YES_NO = ("yes", "no")
+_ANSWERS = {
+    "detail": tuple(map(str, range(10))),
+    "before": _YES_NO,
+    "after": FRAME_COLOURS,
+    "count": tuple(map(str, range(1, MAX_BELLS + 1))),
+    "exist": _YES_NO,
+    "daynight": ("day", "night"),
+    "pattern": PATTERNS,
+}
+"""What an answer to each kind of question can be: options are drawn from here."""
+
+# Streams of random numbers of one video; training uses other ones, even for an equal seed.
+_SCRIPT, _FOOTAGE, _ASKING, _OPTIONS = 101, 102, 103, 104
+_BACKGROUNDS_PER_VIDEO = 6
+
+Item = tuple[Path, list[Question]]
+"""A video file and its questions."""
+
+
+@dataclass(frozen=True)
+class NeedleVideos:
+    """Endless needle videos; everything about the i-th depends on these fields and i only.
+
+    A chunk is one scene: with `seconds_per_scene` frames per chunk at 1 frame per second, they coincide.
+    Raises X2LError for a value that makes no video.
+    """
+
+    seed: int
+    chunks: int
+    split: str = "eval"
+    size: int = 256
+    fps: float = 4.0
+    seconds_per_scene: int = 10
+
+    def __post_init__(self):
+        if self.seed < 0:
+            raise X2LError(f"seed: expected 0 or more, got {self.seed}")
+        if self.chunks < 1:
+            raise X2LError(f"chunks: expected 1 or more, got {self.chunks}")
+        if self.size < 2 or self.size % 2:
+            raise X2LError(f"size: expected an even number of pixels, got {self.size}")
+        if not self.fps >= 1:
+            raise X2LError(f"fps: expected at least 1 frame per second (cards change so often), got {self.fps}")
+        if self.split not in backgrounds.SPLITS:
+            raise X2LError(f"split: expected one of {', '.join(backgrounds.SPLITS)}, got {self.split!r}")
+
+    def script(self, number: int) -> Script:
+        rng = self._rng(number, _SCRIPT)
+        return write_script(rng, self.chunks, self.seconds_per_scene, num_backgrounds=_BACKGROUNDS_PER_VIDEO)
+
+    def frames(self, number: int) -> Iterator[Frame]:
+        """RGB pictures [size, size, 3], drawn while they are read."""
+        script, renderer = self.script(number), self._renderer(number)
+        num_frames = round(script.num_seconds * self.fps)
+        return (renderer.frame(script, i / self.fps) for i in range(num_frames))
+
+    def questions(self, number: int, counts: Mapping[str, int]) -> list[Question]:
+        """Questions with options; details are asked of inner scenes only, because edge chunks are always 2x."""
+        asked = ask_all(self.script(number), self._rng(number, _ASKING), counts, inner_only=True)
+        rng = self._rng(number, _OPTIONS)
+        return [_with_options(question, rng) for question in asked]
+
+    def _renderer(self, number: int) -> Renderer:
+        rng, footage = self._rng(number, _FOOTAGE), _footage(self.split)
+        repeats = len(footage) < _BACKGROUNDS_PER_VIDEO
+        picks = rng.choice(len(footage), _BACKGROUNDS_PER_VIDEO, replace=repeats)
+        return Renderer(self.size, [footage[i].variant(rng) for i in picks])
+
+    def _rng(self, number: int, stream: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, number, stream])
+
+
+def write_dataset(
+    out: str | Path,
+    num: int,
+    seed: int,
+    chunks: int,
+    split: str = "eval",
+    questions: Mapping[str, int] | None = None,
+    size: int = 256,
+    fps: float = 4.0,
+    seconds_per_scene: int = 10,
+    progress: bool = False,
+) -> Path:
+    """Write `num` needle videos of `chunks` scenes and their questions (count by kind); returns the folder.
+
+    Videos that are there already stay as they are, also those beyond `num`: a dataset never shrinks. Its
+    questions are written anew, for all of its videos. Nothing is ever half written.
+    Raises X2LError for bad numbers, and if the folder holds a dataset with other arguments.
+    """
+    out, videos = Path(out), NeedleVideos(seed, chunks, split, size, fps, seconds_per_scene)
+    counts = checked_counts(DEFAULT_QUESTIONS if questions is None else questions)
+    if num < 1:
+        raise X2LError(f"num: expected at least one video, got {num}")
+    before = _existing(out, videos)
+    num = max(num, len(before.get("videos", {})))
+    _make_folder(out / VIDEOS)
+    _write_json(out / DATASET, before or _description(videos, counts, {}))
+    digests = _write_videos(out, videos, num, before.get("videos", {}), progress)
+    records = [record for number in range(num) for record in _records(videos, number, counts)]
+    _write_json(out / QUESTIONS, records)
+    _write_json(out / DATASET, _description(videos, counts, digests))
+    return out
+
+
+def read_dataset(folder: str | Path) -> list[Item]:
+    """The videos of a folder, in the order of questions.json, each with its questions.
+
+    Also reads VNBench's own records: the type is then the group. Options are those of the record.
+    Raises X2LError naming the file, the record and the field that is wrong.
+    """
+    folder = Path(folder)
+    path = folder / QUESTIONS
+    records = _read_json(path)
+    if not isinstance(records, list) or not records:
+        raise X2LError(f"{path}: expected a JSON list of at least one question")
+    items: dict[str, list[Question]] = {}
+    for number, record in enumerate(records):
+        video, question = _question(record, f"{path}: record {number}")
+        items.setdefault(video, []).append(question)
+    return [(_find_video(folder, video), questions) for video, questions in items.items()]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A question as questions.json holds it; gt is the option's value. The last three are not VNBench's."""
+
+    video: str
+    question: str
+    options: list[Any]
+    gt: Any
+    type: str
+    id: str = ""
+    group: str = ""
+    gold_spans_s: tuple[tuple[float, float], ...] | None = None
+
+
+def checked_counts(questions: Mapping[str, int]) -> dict[str, int]:
+    """The number of questions by kind; raises X2LError for an unknown kind or no question at all."""
+    for kind, count in questions.items():
+        if kind not in GROUPS:
+            raise X2LError(f"questions.{kind}: expected one of {', '.join(GROUPS)}")
+        if count < 0:
+            raise X2LError(f"questions.{kind}: expected 0 or more, got {count}")
+    if not sum(questions.values()):
+        raise X2LError("questions: expected at least one question")
+    return dict(questions)
+
+
+@lru_cache
+def _footage(split: str) -> list[backgrounds.Background]:
+    return backgrounds.load(split, seed=0)
+
+
+def _with_options(question: Question, rng: np.random.Generator) -> Question:
+    answers = _ANSWERS[kind_of(question)]
+    wrong = [answer for answer in answers if answer != question.answer]
+    drawn = [question.answer, *rng.permutation(wrong)[: MAX_OPTIONS - 1].tolist()]
+    return Question(
+        text=question.text,
+        id=question.id,
+        options=tuple(rng.permutation(drawn).tolist()),
+        answer=question.answer,
+        gold_spans_s=question.gold_spans_s,
+        group=question.group,
+    )
+
+
+def kind_of(question: Question) -> str:
+    """The kind of a needle question, from its id "{kind}-{i}"."""
+    return question.id.rpartition("-")[0]
+
+
+def _name(number: int) -> str:
+    return f"{number:04d}.mp4"
+
+
+def _write_videos(
+    out: Path, videos: NeedleVideos, num: int, known: Mapping[str, str], progress: bool
+) -> dict[str, str]:
+    """sha256 by file name. A file whose sha256 is not the one that was noted is written again."""
+    digests = {}
+    bar = tqdm(range(num), "needle videos", unit="video", delay=1, disable=not progress)
+    for number in bar:
+        name = _name(number)
+        path = out / VIDEOS / name
+        # A video appears under its name only when it is complete.
+        if not path.is_file() or _sha256(path) != known.get(name, _sha256(path)):
+            write_video(path, videos.frames(number), videos.fps)
+        digests[name] = _sha256(path)
+    return digests
+
+
+def _records(videos: NeedleVideos, number: int, counts: Mapping[str, int]) -> list[dict[str, Any]]:
+    return [
+        {
+            "video": f"./{VIDEOS}/{_name(number)}",
+            "question": question.text,
+            "options": list(question.options),
+            "gt": question.answer,
+            "type": kind_of(question),
+            "try": 0,
+            "id": question.id,
+            "group": question.group,
+            "gold_spans_s": question.gold_spans_s,
+        }
+        for question in videos.questions(number, counts)
+    ]
+
+
+def _description(
+    videos: NeedleVideos, counts: Mapping[str, int], digests: Mapping[str, str]
+) -> dict[str, Any]:
+    libraries = {name: ".".join(map(str, number)) for name, number in av.library_versions.items()}
+    return {
+        "arguments": asdict(videos),
+        "questions": dict(counts),
+        "num": len(digests),
+        "encoder": {"codec": "libx264", **libraries},
+        "versions": {"x2l": x2l.__version__, "numpy": np.__version__, "av": av.__version__},
+        "videos": dict(digests),
+    }
+
+
+def _existing(out: Path, videos: NeedleVideos) -> dict[str, Any]:
+    """What dataset.json says, or {}; raises X2LError if its videos are others."""
+    path = out / DATASET
+    if not path.is_file():
+        if out.is_dir() and any(out.iterdir()):
+            raise X2LError(f"{out}: expected a new folder or a needle dataset, found other files")
+        return {}
+    description = _read_json(path)
+    arguments_there = description.get("arguments", {}) if isinstance(description, dict) else {}
+    for name, value in asdict(videos).items():
+        if arguments_there.get(name) != value:
+            there = arguments_there.get(name)
+            raise X2LError(f"{out}: holds videos with {name} {there!r}, not {value!r}; choose another folder")
+    return description
+
+
+def _question(record: Any, path: str) -> tuple[str, Question]:
+    if not isinstance(record, Mapping):
+        raise X2LError(f"{path}: expected an object, got {record!r}")
+    known = {key: value for key, value in record.items() if key in Record.__dataclass_fields__}
+    entry = Record(**arguments(Record, known, path, lambda _: None))
+    name = f"{entry.type}-{record.get('try', 0)}"
+    return entry.video, Question(
+        text=entry.question,
+        id=entry.id or name,
+        options=tuple(map(str, entry.options)),
+        answer=str(entry.gt),
+        gold_spans_s=entry.gold_spans_s,
+        group=entry.group or entry.type,
+    )
+
+
+def _find_video(folder: Path, video: str) -> Path:
+    """VNBench's records name a folder that need not be the one the videos were saved in."""
+    name = Path(video).name
+    places = [folder / video, folder / VIDEOS / name, folder / name]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise X2LError(f"{folder / video}: no such video, expected it because {QUESTIONS} names it")
+    return found
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise X2LError(f"{folder}: cannot be made a folder, {error.strerror}") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise X2LError(f"{path}: cannot be read, {error.strerror}") from error
+    except ValueError as error:
+        raise X2LError(f"{path}: not JSON, {error}") from error
+
+
+def _write_json(path: Path, data: Any) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)
