@@ -192,7 +192,8 @@ def test_options_that_an_index_cannot_honour_are_refused(refused, ok, folder, tm
     assert "--salvage" in refused("ask", index, QUESTION, "--salvage")
     other = ["--set", f"backbone.model={folder / 'other'}"]
     assert "index: was made with backbone" in refused("ask", index, QUESTION, "--quiet", *other)
-    lacking = refused("ask", index, QUESTION, "--plugin", BRIGHTNESS, "--oracle", "brightness")
+    plugin = ["--plugin", BRIGHTNESS, "--oracle", "brightness", "--quiet"]
+    lacking = refused("ask", index, QUESTION, *plugin)
     assert "brightness" in lacking and "holds no features" in lacking and "re-index" in lacking
 
 

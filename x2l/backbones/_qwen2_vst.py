@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import no_type_check
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 from transformers import Cache, Qwen2Config, Qwen2ForCausalLM, Qwen2Model
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -29,6 +31,7 @@ from x2l.types import X2LError
 Projected = Float[Tensor, "batch heads tokens head_dim"]
 
 
+@no_type_check
 class VSTConfig(Qwen2Config):
     """Qwen2's configuration plus which projections VSTs own (any of q, k, v, o)."""
 
@@ -109,7 +112,7 @@ class VSTAttention(Qwen2Attention):
         self,
         hidden_states: Float[Tensor, "batch rows hidden"],
         position_embeddings: tuple[Tensor, Tensor],
-        attention_mask: Tensor | None,
+        attention_mask: Tensor | BlockMask | None,
         past_key_values: Cache | None = None,
         chunk: ChunkPass | None = None,
         **kwargs,
@@ -158,7 +161,7 @@ class VSTAttention(Qwen2Attention):
             for letter in "qkv"
         ]
 
-    def _kept(self, states: Projected, chunk: ChunkPass) -> Projected:
+    def _kept(self, states: Projected, chunk: ChunkPass) -> Float[Tensor, "batch heads kept head_dim"]:
         return states if chunk.after is None else states[:, :, chunk.vst]
 
     def _project_output(self, states: Float[Tensor, "batch rows dim"], chunk: ChunkPass) -> Tensor:

@@ -77,6 +77,8 @@ def answers_text(asked: Sequence[Question], answers: Sequence[Answer]) -> str:
     lines = [_verdict_line(question, answer) for question, answer in zip(asked, answers, strict=True)]
     if verdicts := _verdicts(asked, answers):
         lines += ["", click.style(_share_right(verdicts), bold=True), *_groups(asked, answers)]
+    mean = sum(answer.cache_reduction for answer in answers) / len(answers)
+    lines += ["", f"KV cache  reduced by {100 * mean:.1f} % on average"]
     return "\n".join(lines)
 
 
@@ -112,7 +114,7 @@ def _cache(answer: Answer) -> str:
 
 def _spent(seconds) -> str:
     named = (name for name in SECONDS if name in seconds)
-    return "seconds   " + ", ".join(f"{name.replace('_', ' ')} {seconds[name]:.2f}" for name in named)
+    return "seconds   " + ", ".join(f"{name.replace('_', ' ')} {seconds[name]:.3f}" for name in named)
 
 
 def _verdict_line(question: Question, answer: Answer) -> str:

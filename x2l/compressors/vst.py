@@ -79,7 +79,7 @@ def place_vsts(
             f"compressor.carry: 'release' is undefined for {num_tokens} tokens at ratio {ratio} with carry "
             f"{carry}; expected chunks that hold a VST and a carry below the ratio (or carry: reset)"
         )
-    after = torch.arange(ratio - carry, num_tokens + 1, ratio)
+    after = ratio * torch.arange(1, (num_tokens + carry) // ratio + 1) - carry
     if len(after) == 0:
         return torch.tensor([num_tokens]), 0
     return after, (num_tokens + carry) % ratio

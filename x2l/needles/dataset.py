@@ -19,9 +19,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,88 +30,24 @@ from tqdm import tqdm
 
 import x2l
 from x2l.fields import arguments
-from x2l.needles import backgrounds
-from x2l.needles.questions import GROUPS, ask_all
-from x2l.needles.render import Renderer
-from x2l.needles.video_file import Frame, write_video
-from x2l.needles.world import FRAME_COLOURS, MAX_BELLS, PATTERNS, Script, write_script
+from x2l.needles.questions import GROUPS
+from x2l.needles.video_file import write_video
+from x2l.needles.videos import NeedleVideos, kind_of
 from x2l.types import Question, X2LError
 
 VIDEOS, QUESTIONS, DATASET = "videos", "questions.json", "dataset.json"
-DEFAULT_QUESTIONS = {"detail": 3, "before": 1, "after": 1, "count": 1, "exist": 1, "daynight": 1, "pattern": 1}
-MAX_OPTIONS = 4
-
-_YES_NO = ("yes", "no")
-_ANSWERS = {
-    "detail": tuple(map(str, range(10))),
-    "before": _YES_NO,
-    "after": FRAME_COLOURS,
-    "count": tuple(map(str, range(1, MAX_BELLS + 1))),
-    "exist": _YES_NO,
-    "daynight": ("day", "night"),
-    "pattern": PATTERNS,
+DEFAULT_QUESTIONS = {
+    "detail": 3,
+    "before": 1,
+    "after": 1,
+    "count": 1,
+    "exist": 1,
+    "daynight": 1,
+    "pattern": 1,
 }
-"""What an answer to each kind of question can be: options are drawn from here."""
-
-# Streams of random numbers of one video; training uses other ones, even for an equal seed.
-_SCRIPT, _FOOTAGE, _ASKING, _OPTIONS = 101, 102, 103, 104
-_BACKGROUNDS_PER_VIDEO = 6
 
 Item = tuple[Path, list[Question]]
 """A video file and its questions."""
-
-
-@dataclass(frozen=True)
-class NeedleVideos:
-    """Endless needle videos; everything about the i-th depends on these fields and i only.
-
-    A chunk is one scene: with `seconds_per_scene` frames per chunk at 1 frame per second, they coincide.
-    Raises X2LError for a value that makes no video.
-    """
-
-    seed: int
-    chunks: int
-    split: str = "eval"
-    size: int = 256
-    fps: float = 4.0
-    seconds_per_scene: int = 10
-
-    def __post_init__(self):
-        if self.seed < 0:
-            raise X2LError(f"seed: expected 0 or more, got {self.seed}")
-        if self.chunks < 1:
-            raise X2LError(f"chunks: expected 1 or more, got {self.chunks}")
-        if self.size < 2 or self.size % 2:
-            raise X2LError(f"size: expected an even number of pixels, got {self.size}")
-        if not self.fps >= 1:
-            raise X2LError(f"fps: expected at least 1 frame per second (cards change so often), got {self.fps}")
-        if self.split not in backgrounds.SPLITS:
-            raise X2LError(f"split: expected one of {', '.join(backgrounds.SPLITS)}, got {self.split!r}")
-
-    def script(self, number: int) -> Script:
-        rng = self._rng(number, _SCRIPT)
-        return write_script(rng, self.chunks, self.seconds_per_scene, num_backgrounds=_BACKGROUNDS_PER_VIDEO)
-
-    def frames(self, number: int) -> Iterator[Frame]:
-        """RGB pictures [size, size, 3], drawn while they are read."""
-        script, renderer = self.script(number), self._renderer(number)
-        num_frames = round(script.num_seconds * self.fps)
-        return (renderer.frame(script, i / self.fps) for i in range(num_frames))
-
-    def questions(self, number: int, counts: Mapping[str, int]) -> list[Question]:
-        """Questions with options; details are asked of inner scenes only, because edge chunks are always 2x."""
-        asked = ask_all(self.script(number), self._rng(number, _ASKING), counts, inner_only=True)
-        rng = self._rng(number, _OPTIONS)
-        return [_with_options(question, rng) for question in asked]
-
-    def _renderer(self, number: int) -> Renderer:
-        rng, footage = self._rng(number, _FOOTAGE), _footage(self.split)
-        repeats = len(footage) < _BACKGROUNDS_PER_VIDEO
-        picks = rng.choice(len(footage), _BACKGROUNDS_PER_VIDEO, replace=repeats)
-        return Renderer(self.size, [footage[i].variant(rng) for i in picks])
-
-    def _rng(self, number: int, stream: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, number, stream])
 
 
 def write_dataset(
@@ -140,7 +75,8 @@ def write_dataset(
     before = _existing(out, videos)
     num = max(num, len(before.get("videos", {})))
     _make_folder(out / VIDEOS)
-    _write_json(out / DATASET, before or _description(videos, counts, {}))
+    if not before:
+        _write_json(out / DATASET, _description(videos, counts, {}))
     digests = _write_videos(out, videos, num, before.get("videos", {}), progress)
     records = [record for number in range(num) for record in _records(videos, number, counts)]
     _write_json(out / QUESTIONS, records)
@@ -162,7 +98,10 @@ def read_dataset(folder: str | Path) -> list[Item]:
     items: dict[str, list[Question]] = {}
     for number, record in enumerate(records):
         video, question = _question(record, f"{path}: record {number}")
-        items.setdefault(video, []).append(question)
+        asked = items.setdefault(video, [])
+        if question.id in {other.id for other in asked}:
+            raise X2LError(f"{path}: record {number}.id: {question.id!r} occurs twice for {video}")
+        asked.append(question)
     return [(_find_video(folder, video), questions) for video, questions in items.items()]
 
 
@@ -192,30 +131,6 @@ def checked_counts(questions: Mapping[str, int]) -> dict[str, int]:
     return dict(questions)
 
 
-@lru_cache
-def _footage(split: str) -> list[backgrounds.Background]:
-    return backgrounds.load(split, seed=0)
-
-
-def _with_options(question: Question, rng: np.random.Generator) -> Question:
-    answers = _ANSWERS[kind_of(question)]
-    wrong = [answer for answer in answers if answer != question.answer]
-    drawn = [question.answer, *rng.permutation(wrong)[: MAX_OPTIONS - 1].tolist()]
-    return Question(
-        text=question.text,
-        id=question.id,
-        options=tuple(rng.permutation(drawn).tolist()),
-        answer=question.answer,
-        gold_spans_s=question.gold_spans_s,
-        group=question.group,
-    )
-
-
-def kind_of(question: Question) -> str:
-    """The kind of a needle question, from its id "{kind}-{i}"."""
-    return question.id.rpartition("-")[0]
-
-
 def _name(number: int) -> str:
     return f"{number:04d}.mp4"
 
@@ -230,9 +145,11 @@ def _write_videos(
         name = _name(number)
         path = out / VIDEOS / name
         # A video appears under its name only when it is complete.
-        if not path.is_file() or _sha256(path) != known.get(name, _sha256(path)):
+        digest = _sha256(path) if path.is_file() else None
+        if digest is None or digest != known.get(name, digest):
             write_video(path, videos.frames(number), videos.fps)
-        digests[name] = _sha256(path)
+            digest = _sha256(path)
+        digests[name] = digest
     return digests
 
 
@@ -317,8 +234,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _read_json(path: Path) -> Any:
