@@ -75,7 +75,8 @@ def prefill(backbone: VideoXL, plain: Qwen2ForCausalLM, ratio: int, arguments) -
     """One pass over the video at one ratio, all chunks, against the same number of embeddings."""
     video = torch.randn(arguments.chunks * CHUNK_TOKENS, SIZES["hidden_size"]).to(backbone.model.dtype)
     chunks = [
-        Chunk(i, np.arange(10.0), tokens) for i, tokens in enumerate(video.to(backbone.device).split(CHUNK_TOKENS))
+        Chunk(i, np.arange(10.0), tokens)
+        for i, tokens in enumerate(video.to(backbone.device).split(CHUNK_TOKENS))
     ]
     compressor, prefix = VST(edge_ratio=None), backbone.begin()
     num_vsts = CHUNK_TOKENS // ratio
@@ -115,7 +116,9 @@ def assembly(backbone: VideoXL, arguments) -> dict[str, float]:
     index = _random_index(backbone, arguments.chunks)
     plan = Plan((2,) * arguments.chunks)
     num_tokens = assemble(index, plan, backbone).get_seq_length()
-    seconds = [_timed(lambda: assemble(index, plan, backbone), backbone.device) for _ in range(arguments.turns)]
+    seconds = [
+        _timed(lambda: assemble(index, plan, backbone), backbone.device) for _ in range(arguments.turns)
+    ]
     return {"ms_per_1000_kv_tokens": 1e3 * median(seconds) / (num_tokens / 1000), "kv_tokens": num_tokens}
 
 
@@ -146,9 +149,16 @@ def _wait_for(device: torch.device) -> None:
 
 
 def _random_cache(plain: Qwen2ForCausalLM, num_tokens: int) -> DynamicCache:
-    shape = (1, SIZES["num_key_value_heads"], num_tokens, SIZES["hidden_size"] // SIZES["num_attention_heads"])
+    shape = (
+        1,
+        SIZES["num_key_value_heads"],
+        num_tokens,
+        SIZES["hidden_size"] // SIZES["num_attention_heads"],
+    )
     pairs = [(torch.randn(shape), torch.randn(shape)) for _ in range(SIZES["num_hidden_layers"])]
-    return DynamicCache([(k.to(plain.device, plain.dtype), v.to(plain.device, plain.dtype)) for k, v in pairs])
+    return DynamicCache(
+        [(k.to(plain.device, plain.dtype), v.to(plain.device, plain.dtype)) for k, v in pairs]
+    )
 
 
 def _random_index(backbone: VideoXL, num_chunks: int) -> VideoIndex:
@@ -172,7 +182,9 @@ def _circumstances(arguments) -> dict:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--threads", type=int, default=1)

@@ -104,7 +104,9 @@ def test_golden(folder, case, carry):
         generated = backbone.model.generate(
             golden["input.query_ids"][None],
             past_key_values=assemble(index, plan, backbone),
-            attention_mask=torch.ones(1, output["memory_len"] + len(golden["input.query_ids"]), dtype=torch.long),
+            attention_mask=torch.ones(
+                1, output["memory_len"] + len(golden["input.query_ids"]), dtype=torch.long
+            ),
             max_new_tokens=8,
             do_sample=False,
             output_logits=True,

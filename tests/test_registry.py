@@ -298,8 +298,10 @@ def test_entry_points_of_installed_packages_are_methods(tmp_path, monkeypatch):
     )
     (tmp_path / "other_package.py").write_text(PLUGIN.format(name="FromElsewhere"))
     monkeypatch.syspath_prepend(tmp_path)
+    registry._from_entry_points.cache_clear()  # packages do not come and go in a real process
     assert entry_points(group="x2l.oracles")
     assert "from_elsewhere" in registry.names("oracle")
     method = registry.build("oracle", {"name": "from_elsewhere", "weight": 0.5})
     assert registry.describe(method) == {"name": "from_elsewhere", "weight": 0.5}
     assert "other_package:Absent" in error_of(registry.get, "oracle", "absent")
+    registry._from_entry_points.cache_clear()

@@ -1,7 +1,7 @@
 """The whole story: index a video once, then ask it as often as you like.
 
-    index:  Video -> Clip -> Chunk -> ChunkKV -> VideoIndex
-    ask:    Question + VideoIndex -> scores -> Plan -> cache -> Answer
+index:  Video -> Clip -> Chunk -> ChunkKV -> VideoIndex
+ask:    Question + VideoIndex -> scores -> Plan -> cache -> Answer
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Pipeline:
     def __post_init__(self):
         for part in (self.compressor, self.oracle):
             if missing := part.requires - self.backbone.provides:
+                names = [registry.name_of(type(method)) for method in (part, self.backbone)]
                 raise X2LError(
-                    f"{registry.name_of(type(part))}: needs a backbone that provides {', '.join(sorted(missing))}, "
-                    f"which {registry.name_of(type(self.backbone))} does not"
+                    f"{names[0]}: needs {', '.join(sorted(missing))}, which {names[1]} does not provide"
                 )
 
     @torch.no_grad()
@@ -81,7 +81,9 @@ class Pipeline:
         return self._answer(index, plan, text, clock)
 
     @torch.no_grad()
-    def with_features(self, index: VideoIndex, video: Video | str | Path, progress: bool = False) -> VideoIndex:
+    def with_features(
+        self, index: VideoIndex, video: Video | str | Path, progress: bool = False
+    ) -> VideoIndex:
         """The index plus what this oracle stores about each chunk: no second pre-fill."""
         video = video if isinstance(video, Video) else open_video(video)
         if video.num_chunks != len(index.chunks):
@@ -89,7 +91,9 @@ class Pipeline:
         features: dict[int, dict] = {}
         for _ in self._chunks(video, Clock(self.backbone.device), features, progress):
             pass
-        chunks = (replace(chunk, features={**chunk.features, **features[chunk.index]}) for chunk in index.chunks)
+        chunks = (
+            replace(chunk, features={**chunk.features, **features[chunk.index]}) for chunk in index.chunks
+        )
         return replace(index, chunks=tuple(chunks))
 
     def _chunks(self, video: Video, clock: Clock, features: dict, progress: bool) -> Iterator[Chunk]:

@@ -13,7 +13,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
@@ -178,8 +178,10 @@ def _shipped(slot: str) -> Iterator[tuple[str, str]]:
             yield module.name, f"{folder}.{module.name}"
 
 
-def _from_entry_points(slot: str) -> Iterator[tuple[str, str]]:
-    return ((point.name, point.value) for point in entry_points(group=_folder(slot)))
+@cache
+def _from_entry_points(slot: str) -> tuple[tuple[str, str], ...]:
+    """Cached: reading the metadata of every installed package takes milliseconds."""
+    return tuple((point.name, point.value) for point in entry_points(group=_folder(slot)))
 
 
 def _from_decorator(slot: str) -> Iterator[tuple[str, str]]:

@@ -155,9 +155,7 @@ class VSTAttention(Qwen2Attention):
             return [self._heads(self._linear("", letter)(hidden_states)) for letter in "qkv"]
         raw, vst = chunk.split(hidden_states)
         return [
-            self._heads(
-                chunk.interleave(self._linear("", letter)(raw), self._linear("beacon_", letter)(vst))
-            )
+            self._heads(chunk.interleave(self._linear("", letter)(raw), self._linear("beacon_", letter)(vst)))
             for letter in "qkv"
         ]
 

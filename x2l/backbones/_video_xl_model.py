@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from jaxtyping import Float
 from torch import Tensor
 from transformers import CLIPVisionConfig

@@ -64,5 +64,9 @@ def pool(
     """Pool the square patch grid by `stride` in both directions ("average" or "max"), row-major."""
     side = int(patches.shape[1] ** 0.5)
     grid = rearrange(patches, "f (h w) d -> f d h w", h=side)
-    pooled = nn.functional.avg_pool2d(grid, stride) if mode == "average" else nn.functional.max_pool2d(grid, stride)
+    pooled = (
+        nn.functional.avg_pool2d(grid, stride)
+        if mode == "average"
+        else nn.functional.max_pool2d(grid, stride)
+    )
     return rearrange(pooled, "f d h w -> f (h w) d")

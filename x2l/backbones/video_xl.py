@@ -61,14 +61,15 @@ class VideoXL(Backbone):
         """
         if model is None or not (Path(model) / "config.json").is_file():
             raise X2LError(f"backbone.model: {model!r} is not a checkpoint folder (no config.json in it)")
+        config = VideoXLConfig.from_pretrained(model)
         network = VideoXLForCausalLM.from_pretrained(
             model,
-            config=VideoXLConfig.from_pretrained(model),
+            config=config,
             dtype=getattr(torch, dtype),
             attn_implementation=attention,
             use_safetensors=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(model)
+        tokenizer = AutoTokenizer.from_pretrained(model, config=config)
         return cls(network.to(device), tokenizer, folder_fingerprint(Path(model)), frames_per_batch)
 
     @property
@@ -154,7 +155,8 @@ class VideoXL(Backbone):
     def encode_question(self, question: Question) -> Int[Tensor, " tokens"]:
         """Template of the released example: newline, earlier turns, question, answer prompt."""
         turns = "".join(
-            f"\n{asked}{ANSWER_PROMPT}{answered}<|im_end|>\n<|im_start|>user" for asked, answered in question.history
+            f"\n{asked}{ANSWER_PROMPT}{answered}<|im_end|>\n<|im_start|>user"
+            for asked, answered in question.history
         )
         return self._encode(f"{turns}\n{with_options(question)}{ANSWER_PROMPT}")
 

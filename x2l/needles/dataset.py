@@ -4,14 +4,14 @@
     DIR/questions.json        one record per question, in VNBench's format plus id, group and gold_spans_s
     DIR/dataset.json          seed, split and sizes, encoder, versions, sha256 of every video
 
-What is guaranteed: video i and its questions depend on (seed, i) and the arguments alone, not on the number of
-videos or on which were written before, so a dataset is resumed and extended without writing a video twice.
-Scripts, pixels before encoding, questions and answers are the same wherever NumPy and Pillow draw the same;
-where the encoder (libx264, FFmpeg) differs, the script and the questions are identical and the bytes of the mp4
-files are not. `dataset.json` names the encoder and the sha256 of each file, so that a difference is seen.
+What is guaranteed: video i and its questions depend on (seed, i) and the arguments alone, not on the number
+of videos or on which were written before, so a dataset is resumed and extended without writing a video twice.
+Where the encoder (libx264, FFmpeg) differs, the scripts, the questions and their answers are identical, and
+the bytes of the mp4 files are not. `dataset.json` names the encoder and the sha256 of every file, so that a
+difference is seen.
 
-Source: VNBench (arXiv 2406.09367) for the record: video, question, options, gt (the value), type, try. All tries
-are 0: the options are shuffled once.
+Source: VNBench (arXiv 2406.09367) for the record: video, question, options, gt (the value), type, try. All
+tries are 0: the options are shuffled once.
 """
 
 from __future__ import annotations
@@ -74,11 +74,16 @@ def write_dataset(
         raise X2LError(f"num: expected at least one video, got {num}")
     before = _existing(out, videos)
     num = max(num, len(before.get("videos", {})))
-    _make_folder(out / VIDEOS)
+    records = [record for number in range(num) for record in _records(videos, number, counts)]
+    if not records:
+        raise X2LError(
+            f"questions: {counts} cannot be asked of {chunks} chunks, expected at least one question"
+        )
+    make_folder(out)
     if not before:
         _write_json(out / DATASET, _description(videos, counts, {}))
+    make_folder(out / VIDEOS)
     digests = _write_videos(out, videos, num, before.get("videos", {}), progress)
-    records = [record for number in range(num) for record in _records(videos, number, counts)]
     _write_json(out / QUESTIONS, records)
     _write_json(out / DATASET, _description(videos, counts, digests))
     return out
@@ -188,7 +193,7 @@ def _existing(out: Path, videos: NeedleVideos) -> dict[str, Any]:
     """What dataset.json says, or {}; raises X2LError if its videos are others."""
     path = out / DATASET
     if not path.is_file():
-        if out.is_dir() and any(out.iterdir()):
+        if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
             raise X2LError(f"{out}: expected a new folder or a needle dataset, found other files")
         return {}
     description = _read_json(path)
@@ -226,7 +231,8 @@ def _find_video(folder: Path, video: str) -> Path:
     return found
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it. Raises X2LError if that cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

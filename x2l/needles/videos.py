@@ -74,7 +74,7 @@ class NeedleVideos:
         return (renderer.frame(script, i / self.fps) for i in range(num_frames))
 
     def questions(self, number: int, counts: Mapping[str, int]) -> list[Question]:
-        """Questions with options; details are asked of inner scenes only, because edge chunks are always 2x."""
+        """Questions with options; details of inner scenes only, because edge chunks are always 2x."""
         asked = ask_all(self.script(number), self._rng(number, _ASKING), counts, inner_only=True)
         rng = self._rng(number, _OPTIONS)
         return [_with_options(question, rng) for question in asked]

@@ -20,7 +20,6 @@ class Stage:
     questions: at most so many per video, by kind.
     tokens_per_step: visual and (about) question tokens per step; as many videos as fit, at least one.
     lr: factor on the learning rates.
-    copy_vsts: start this stage with the VSTs' projections as copies of the raw tokens'.
     """
 
     num_steps: int
@@ -30,7 +29,6 @@ class Stage:
     questions: dict[str, int]
     tokens_per_step: int = 4000
     lr: float = 1.0
-    copy_vsts: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,11 +67,6 @@ class Curriculum:
 
     def stage(self, step: int) -> Stage:
         return self.stages[np.searchsorted(self._ends, step, side="right")]
-
-    def starts_vsts(self, step: int) -> bool:
-        """Whether a stage that copies the projections to the VSTs starts at this step."""
-        is_first = step == 0 or step in self._ends
-        return is_first and self.stage(step).copy_vsts
 
     def shape(self, step: int) -> Shape:
         stage, rng = self.stage(step), np.random.default_rng([self.seed, step, 0])

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import lightning
@@ -21,6 +18,7 @@ from x2l.training.curriculum import Curriculum, Stage
 from x2l.training.frames import NeedleFrames
 from x2l.training.language import LanguageModule
 from x2l.training.needle_batches import NeedleBatches
+from x2l.training.start import start_language_model
 from x2l.training.vision import VisionModule
 
 
@@ -60,8 +58,13 @@ def _fit_language(recipe: dict, vision: Path, folder: Path, num_workers: int) ->
     options = recipe["language"]
     backbone = VideoXL.from_pretrained(str(vision))
     curriculum = Curriculum([Stage(**stage) for stage in options["stages"]], recipe["seed"])
-    module = LanguageModule(backbone, curriculum, options["muon_lr"], options["adamw_lr"])
+    module = LanguageModule(
+        backbone, curriculum, options["muon_lr"], options["adamw_lr"], options["retrieval_weight"]
+    )
     resume, first = _resume(folder)
+    if first == 0:
+        visual_tokens = next(iter(NeedleBatches(curriculum, backbone))).visual_tokens
+        start_language_model(backbone.model, visual_rms=visual_tokens.square().mean().sqrt().item())
     _run(module, NeedleBatches(curriculum, backbone, first), recipe, folder, resume, num_workers)
     _save(backbone.model, backbone.tokenizer, folder)
 
@@ -84,7 +87,12 @@ def _run(module, data, recipe: dict, folder: Path, resume: Path | None, num_work
         max_epochs=1,
         logger=CSVLogger(folder, name="log", version=""),
         callbacks=[
-            ModelCheckpoint(folder, filename="last", every_n_train_steps=recipe["checkpoint_every"], enable_version_counter=False),
+            ModelCheckpoint(
+                folder,
+                filename="last",
+                every_n_train_steps=recipe["checkpoint_every"],
+                enable_version_counter=False,
+            ),
             TQDMProgressBar(refresh_rate=50),
         ],
         log_every_n_steps=10,
@@ -112,5 +120,5 @@ def _save(network, tokenizer, folder: Path) -> None:
 if __name__ == "__main__":
     import sys
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(__import__("os").environ.get("OMP_NUM_THREADS", 1)))
     fit(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -7,6 +7,7 @@ from collections import defaultdict
 import lightning
 import numpy as np
 import torch
+from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -25,8 +26,16 @@ from x2l.types import KV, Chunk, IndexSpec, Plan, VideoIndex
 class LanguageModule(lightning.LightningModule):
     """Encode, assemble and answer with the functions of inference; the loss is on answer tokens only."""
 
-    def __init__(self, backbone: VideoXL, curriculum: Curriculum, muon_lr: float, adamw_lr: float):
+    def __init__(
+        self,
+        backbone: VideoXL,
+        curriculum: Curriculum,
+        muon_lr: float,
+        adamw_lr: float,
+        retrieval_weight: float = 0.0,
+    ):
         super().__init__()
+        self.retrieval_weight = retrieval_weight
         self.backbone, self.curriculum = backbone, curriculum
         self.network = backbone.model
         self.network.model.vision_tower.requires_grad_(False)
@@ -39,26 +48,25 @@ class LanguageModule(lightning.LightningModule):
         return muon_and_adamw([self.network], self.muon_lr, self.adamw_lr)
 
     def training_step(self, batch: NeedleBatch, _) -> None:
-        if self.curriculum.starts_vsts(self.step):
-            self.network.copy_projections_to_vsts()
         logits, labels, kinds = self.answer_logits(batch)
-        loss = cross_entropy(logits, labels)
+        answer_loss, retrieval_loss = cross_entropy(logits, labels), self.retrieval_loss(batch)
+        loss = answer_loss + self.retrieval_weight * retrieval_loss
         optimizers = self.optimizers()
         for optimizer in optimizers:
             optimizer.zero_grad()
         self.manual_backward(loss)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        factor = self.curriculum.stage(self.step).lr * warmup_then_linear_decay(self.step, self.curriculum.num_steps, warmup=100)
+        factor = self.curriculum.stage(self.step).lr * warmup_then_linear_decay(
+            self.step, self.curriculum.num_steps, warmup=100
+        )
         for optimizer, lr in zip(optimizers, (self.muon_lr, self.adamw_lr), strict=True):
             optimizer.param_groups[0]["lr"] = lr * factor
             optimizer.step()
         self.step += 1
-        self.log("loss", loss, prog_bar=True)
+        self.log_dict({"loss": answer_loss, "retrieval_loss": retrieval_loss}, prog_bar=True)
         self.log_dict(accuracies(logits, labels, kinds, batch.shape))
 
-    def answer_logits(
-        self, batch: NeedleBatch
-    ) -> tuple[Float[Tensor, "answers vocab"], Tensor, list[str]]:
+    def answer_logits(self, batch: NeedleBatch) -> tuple[Float[Tensor, "answers vocab"], Tensor, list[str]]:
         """Logits and labels at every answer token, with the kind of question each belongs to."""
         index = encode_batch(self.backbone, batch.visual_tokens, batch.shape)
         cache = assemble(index, Plan(batch.shape.plan), self.backbone)
@@ -74,6 +82,27 @@ class LanguageModule(lightning.LightningModule):
         kinds = [batch.kinds[row][segment] for row, segment in _segments(packed.segments, answers)]
         return self.network.lm_head(output.last_hidden_state[answers]).float(), packed.labels[answers], kinds
 
+    def retrieval_loss(self, batch: NeedleBatch) -> Tensor:
+        """How well the attention oracle's score finds the chunk that holds the answer.
+
+        Aligns the words' embeddings with the visual tokens, as image-text pre-training does for large
+        models. The score is that of x2l.oracles.attention (dot, max), for all questions at once.
+        """
+        if not batch.retrieval or batch.shape.num_chunks == 1:
+            return batch.visual_tokens.new_zeros(())
+        videos, texts, gold = zip(*batch.retrieval, strict=True)
+        words = torch.stack([self.backbone.embed_ids(ids).mean(dim=0) for ids in texts])
+        frames = rearrange(
+            batch.visual_tokens,
+            "videos (chunks frames tokens) hidden -> videos chunks frames tokens hidden",
+            chunks=batch.shape.num_chunks,
+            frames=batch.shape.frames_per_chunk,
+        ).mean(dim=3)
+        scores = einsum(
+            frames[list(videos)], words, "asked chunks frames hidden, asked hidden -> asked chunks frames"
+        )
+        return cross_entropy(scores.amax(dim=-1).float(), torch.tensor(gold, device=scores.device))
+
     def transfer_batch_to_device(self, batch: NeedleBatch, device: torch.device, _) -> NeedleBatch:
         return batch.to(device)
 
@@ -84,7 +113,9 @@ class LanguageModule(lightning.LightningModule):
         self.step = checkpoint["x2l_step"]
 
 
-def encode_batch(backbone: VideoXL, visual_tokens: Float[Tensor, "videos tokens hidden"], shape: Shape) -> VideoIndex:
+def encode_batch(
+    backbone: VideoXL, visual_tokens: Float[Tensor, "videos tokens hidden"], shape: Shape
+) -> VideoIndex:
     """An index of a batch of videos, through the compressor's own encode."""
     prefix = backbone.begin()
     compressor = Identity() if shape.ratios == (1,) else VST(edge_ratio=shape.edge_ratio)
@@ -93,7 +124,9 @@ def encode_batch(backbone: VideoXL, visual_tokens: Float[Tensor, "videos tokens 
         for i, tokens in enumerate(visual_tokens.chunk(shape.num_chunks, dim=1))
     ]
     encoded = tuple(compressor.encode(backbone, prefix, chunks, shape.ratios))
-    return VideoIndex(batched(prefix, len(visual_tokens)), encoded, IndexSpec("training", backbone.geometry, {}, {}))
+    return VideoIndex(
+        batched(prefix, len(visual_tokens)), encoded, IndexSpec("training", backbone.geometry, {}, {})
+    )
 
 
 def batched(kv: KV, num_videos: int) -> KV:

@@ -27,12 +27,16 @@ BACKGROUNDS_PER_VIDEO = 6
 
 @dataclass(frozen=True)
 class NeedleBatch:
-    """Videos of one shape, their questions, and which group and video each packed question has."""
+    """Videos of one shape with their questions, packed; `kinds` are per video and question.
+
+    retrieval: for each detail question its video, its words' ids and the chunk that holds the answer.
+    """
 
     shape: Shape
     visual_tokens: Float[Tensor, "videos tokens hidden"]
     packed: Packed
     kinds: list[list[str]]
+    retrieval: list[tuple[int, Tensor, int]]
 
     def to(self, device: torch.device) -> NeedleBatch:
         return replace(self, visual_tokens=self.visual_tokens.to(device), packed=self.packed.to(device))
@@ -71,6 +75,12 @@ class NeedleBatches(IterableDataset):
             torch.stack(tokens),
             pack([[self._pair(question) for question in row] for row in questions]),
             [[question.id.split("-")[0] for question in row] for row in questions],
+            [
+                (video, self.backbone.encode_text(question.text), gold_chunk(question, shape))
+                for video, row in enumerate(questions)
+                for question in row
+                if question.group == "detail"
+            ],
         )
 
     def _video(self, rng: np.random.Generator, step: int, shape: Shape) -> tuple[Tensor, list[Question]]:
@@ -108,3 +118,8 @@ class NeedleBatches(IterableDataset):
         return self.backbone.encode_question(question), torch.cat(
             (answer, torch.tensor([tokenizer.eos_token_id]))
         )
+
+
+def gold_chunk(question: Question, shape: Shape) -> int:
+    """The chunk of the only scene asked about: scenes and chunks have the same length in training."""
+    return int(question.gold_spans_s[0][0]) // shape.frames_per_chunk

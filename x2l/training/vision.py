@@ -59,7 +59,9 @@ class VisionModule(lightning.LightningModule):
         losses, accuracies = [], {}
         for name, head in self.heads.items():
             target = labels[name]
-            target = target[:, cell_of_token] if target.ndim == 2 else target[:, None].expand(tokens.shape[:2])
+            target = (
+                target[:, cell_of_token] if target.ndim == 2 else target[:, None].expand(tokens.shape[:2])
+            )
             logits = head(tokens).flatten(0, 1).float()
             losses.append(cross_entropy(logits, target.flatten()))
             accuracies[name] = (logits.argmax(-1) == target.flatten()).float().mean()

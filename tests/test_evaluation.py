@@ -1,0 +1,401 @@
+"""An evaluation asks every row the same, resumes where it stopped, and computes its tables from its lines."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.models import tiny_backbone
+from x2l.evaluation import bootstrap, run, summarise
+from x2l.evaluation.recipe import Evaluation
+from x2l.evaluation.results import Results, read
+from x2l.evaluation.rows import index, make_rows
+from x2l.evaluation.scoring import is_right
+from x2l.needles.dataset import write_dataset
+from x2l.types import Question, X2LError
+from x2l.video import open_video
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+RECIPE = """
+data: {name: folder, dir: DATA}
+base:
+  backbone: {name: video_xl, model: MODEL}
+  ratios: [2, 8]
+  chunk_frames: 2
+  oracle: annotated
+rows:
+  uncompressed: {compressor: identity, ratios: [1], selector: constant}
+  uniform 2x: {selector: {name: constant, ratio: 2}}
+  gold: {selector: {name: top_k, k: 1}}
+  attention: {oracle: attention, selector: {name: top_k, k: 2}}
+  cosine: {oracle: {name: attention, similarity: cosine}, selector: {name: top_k, k: 2}}
+"""
+NUM_ROWS, NUM_VIDEOS, NUM_PER_VIDEO = 5, 3, 4
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    """A recipe file over three short videos and a random tiny backbone."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    backbone = tiny_backbone()
+    backbone.model.save_pretrained(folder / "model")
+    backbone.tokenizer.save_pretrained(folder / "model")
+    questions = {"detail": 2, "exist": 1, "count": 1}
+    write_dataset(folder / "data", NUM_VIDEOS, 3, 4, size=96, seconds_per_scene=2, questions=questions)
+    text = RECIPE.replace("DATA", str(folder / "data")).replace("MODEL", str(folder / "model"))
+    (folder / "recipe.yaml").write_text(text)
+    return folder / "recipe.yaml"
+
+
+@pytest.fixture(scope="module")
+def finished(recipe, tmp_path_factory):
+    out = tmp_path_factory.mktemp("results") / "whole"
+    run(recipe, out, progress=False)
+    return out
+
+
+def without_clocks(summary: dict) -> dict:
+    rows = {
+        name: {key: value for key, value in row.items() if not key.startswith("ttft")}
+        for name, row in summary["rows"].items()
+    }
+    kept = {key: value for key, value in summary.items() if key not in ("date", "num_sessions")}
+    return {**kept, "rows": rows}
+
+
+def without_seconds(lines: list[dict]) -> list[dict]:
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def test_every_row_is_asked_the_same(finished):
+    lines = read(finished)
+    assert len(lines) == NUM_ROWS * NUM_VIDEOS * NUM_PER_VIDEO
+    asked = {}
+    for line in lines:
+        asked.setdefault(line["row"], []).append(
+            (line["video"], line["question"], line["text"], line["gold"])
+        )
+    assert len(asked) == NUM_ROWS
+    assert all(sorted(questions) == sorted(asked["gold"]) for questions in asked.values())
+
+
+def test_a_line_tells_what_was_done(finished):
+    line = next(x for x in read(finished) if x["row"] == "gold" and x["group"] == "detail")
+    assert line["scores"] == [float(i in line["gold_chunks"]) for i in range(4)]
+    assert line["detailed_chunks"] == line["gold_chunks"] and len(line["gold_chunks"]) == 1
+    assert line["plan"] == [2 if i in line["gold_chunks"] else 8 for i in range(4)]
+    assert line["kv_tokens_full"] == 4 * 2 * 4
+    assert line["cache_reduction"] == pytest.approx(1 - line["kv_tokens"] / line["kv_tokens_full"])
+    assert {"score", "assemble", "first_token", "prefill", "decode", "embed"} <= line["seconds"].keys()
+    assert line["right"] == is_right(line["prediction"], Question(line["text"], answer=line["gold"]))
+
+
+def test_rows_that_share_an_index_ask_what_their_own_pipeline_would_answer(recipe, finished):
+    """Sharing saves a pre-fill and changes nothing."""
+    evaluation = Evaluation.load(recipe)
+    groups = make_rows(evaluation.rows)
+    assert [[row.name for row in group] for group in groups] == [
+        ["uncompressed"],
+        ["uniform 2x", "gold", "attention", "cosine"],
+    ]
+    [path, questions] = evaluation.data.open(recipe.parent, progress=False)[1]
+    lines = {(x["row"], x["video"], x["question"]): x for x in read(finished)}
+    for row in (row for group in groups for row in group):
+        own = row.pipeline.index(open_video(path, row.recipe.sampling, chunk_frames=2))
+        for question in questions:
+            line = lines[row.name, path.name, question.id]
+            asked = Question(question.text, gold_spans_s=question.gold_spans_s)
+            answer = row.pipeline.ask(own, asked, max_new_tokens=4)
+            assert (answer.text, list(answer.plan.ratios)) == (line["prediction"], line["plan"])
+
+
+def test_each_oracle_finds_its_own_features(recipe):
+    group = make_rows(Evaluation.load(recipe).rows)[1]
+    shared = index(group, next((recipe.parent / "data" / "videos").glob("*.mp4")))
+    keys = {row.pipeline.oracle.key for row in group if row.name in ("attention", "cosine")}
+    assert all(set(chunk.features) == keys for chunk in shared.chunks)
+
+
+class Killed(BaseException):
+    """What a kill does: nothing is cleaned up after it."""
+
+
+@pytest.mark.parametrize("num_answers", [1, 17, 21])
+def test_resumed_after_a_kill_gives_the_same(recipe, finished, tmp_path, monkeypatch, num_answers):
+    """Killed while a line is written: whatever was complete is kept, the torn line is answered again."""
+    append, answered = Results.append, []
+
+    def append_or_die(self, line):
+        if len(answered) == num_answers:
+            self._file.write(json.dumps(line).encode()[:50])
+            self._file.flush()
+            raise Killed
+        answered.append(line)
+        append(self, line)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Results, "append", append_or_die)
+        with pytest.raises(Killed):
+            run(recipe, tmp_path, progress=False)
+    kept = (tmp_path / "results.jsonl").read_bytes()
+    assert kept.count(b"\n") == num_answers and not kept.endswith(b"\n")
+
+    resumed = run(recipe, tmp_path, progress=False)
+    assert (tmp_path / "results.jsonl").read_bytes().startswith(kept[: kept.rfind(b"\n") + 1])
+    assert without_seconds(read(tmp_path)) == without_seconds(read(finished))
+    assert without_clocks(resumed) == without_clocks(json.loads((finished / "summary.json").read_text()))
+    assert resumed["num_sessions"] == 2
+
+
+def test_a_process_that_is_killed_is_resumed(recipe, finished, tmp_path):
+    code = f"from x2l.evaluation import run; run({str(recipe)!r}, {str(tmp_path)!r}, progress=False)"
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    path = tmp_path / "results.jsonl"
+    while process.poll() is None and (not path.is_file() or path.read_bytes().count(b"\n") < 10):
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    num_answers = path.read_bytes().count(b"\n")
+    assert 10 <= num_answers < NUM_ROWS * NUM_VIDEOS * NUM_PER_VIDEO
+    run(recipe, tmp_path, progress=False)
+    assert without_seconds(read(tmp_path)) == without_seconds(read(finished))
+
+
+def test_a_finished_run_indexes_nothing_again(recipe, finished, monkeypatch):
+    monkeypatch.setattr("x2l.evaluation.runner.index", lambda *_: pytest.fail("a finished video is indexed"))
+    before = (finished / "results.jsonl").read_bytes()
+    run(recipe, finished, progress=False)
+    assert (finished / "results.jsonl").read_bytes() == before
+
+
+def test_another_recipe_is_refused(recipe, finished):
+    with pytest.raises(X2LError, match="holds results of another recipe_hash"):
+        run(recipe, finished, ["rows.gold.selector.k=2"], progress=False)
+
+
+def test_other_questions_are_refused(recipe, finished, tmp_path):
+    out = shutil.copytree(finished, tmp_path / "out")
+    data = shutil.copytree(recipe.parent / "data", tmp_path / "data")
+    records = json.loads((data / "questions.json").read_text())
+    (data / "questions.json").write_text(json.dumps([{**records[0], "gt": "3"}, *records[1:]]))
+    with pytest.raises(X2LError, match="holds results of another questions_hash"):
+        run(recipe, out, [f"data.dir={data}"], progress=False)
+
+
+def test_the_summary_comes_from_the_lines_alone(finished, tmp_path):
+    for name in ("results.jsonl", "run.json"):
+        shutil.copy(finished / name, tmp_path)
+    summary = summarise(tmp_path)
+    assert summary == json.loads((finished / "summary.json").read_text())
+    assert (tmp_path / "table.md").read_text() == (finished / "table.md").read_text()
+
+
+def test_the_summary_agrees_with_a_count_by_hand(finished):
+    lines, summary = read(finished), summarise(finished)
+    assert summary["num_videos"] == NUM_VIDEOS
+    assert summary["num_questions"] == {"detail": 6, "holistic": 3, "counting": 3, "all": 12}
+    assert summary["uncompressed_row"] == "uncompressed"
+    for name, row in summary["rows"].items():
+        own = [line for line in lines if line["row"] == name]
+        assert row["accuracy"]["all"]["mean"] == pytest.approx(sum(line["right"] for line in own) / len(own))
+        reductions = [line["cache_reduction"] for line in own]
+        assert row["cache_reduction"]["all"] == pytest.approx(np.mean(reductions))
+        details = [line["right"] for line in own if line["kind"] == "detail"]
+        assert row["accuracy_by_kind"]["detail"] == pytest.approx(np.mean(details))
+    assert summary["rows"]["uncompressed"]["cache_reduction"]["all"] == 0
+    assert summary["rows"]["uncompressed"]["ttft_ratio"] == 1
+    assert summary["rows"]["uniform 2x"]["cache_reduction"]["all"] == 0.5
+    assert summary["rows"]["gold"]["recall"] == 1
+    assert summary["rows"]["gold"]["oracle_recall_at"]["1"] == 1
+    assert summary["rows"]["attention"]["oracle_recall_at"]["4"] == 1
+    assert summary["rows"]["uniform 2x"]["recall"] is None
+
+
+def made_up(out, answers: dict[str, list[list[bool]]]) -> None:
+    """A run of rows whose i-th list says which questions about video i were right."""
+    same = {
+        "kind": "detail",
+        "group": "detail",
+        "gold": "1",
+        "text": "?",
+        "detailed_chunks": [],
+        "gold_chunks": [],
+    }
+    costs = {
+        "scores": None,
+        "cache_reduction": 0.5,
+        "kv_tokens": 1,
+        "kv_tokens_full": 2,
+        "seconds": {"score": 1},
+    }
+    lines = [
+        {"row": row, "video": f"{v}.mp4", "question": f"detail-{q}", "right": right, **same, **costs}
+        for row, videos in answers.items()
+        for v, questions in enumerate(videos)
+        for q, right in enumerate(questions)
+    ]
+    out.mkdir(exist_ok=True)
+    (out / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run_data = {"recipe_hash": "0", "questions_hash": "0", "backbones": {}}
+    session = {"date": "", "devices": [], "versions": {}, "git": None}
+    recipe = {"data": {}, "rows": {row: {} for row in answers}}
+    (out / "run.json").write_text(json.dumps({**run_data, "recipe": recipe, "sessions": [session]}))
+
+
+def test_intervals_resample_videos_not_questions(tmp_path):
+    """100 videos with 4 questions that are right or wrong together: as wide as 100 coins, not as 400."""
+    made_up(tmp_path, {"a": [[i % 2 == 0] * 4 for i in range(100)]})
+    accuracy = summarise(tmp_path)["rows"]["a"]["accuracy"]["detail"]
+    low, high = accuracy["interval"]
+    assert accuracy["mean"] == 0.5
+    assert high - low == pytest.approx(2 * 1.96 * 0.5 / np.sqrt(100), rel=0.1)
+
+
+def test_differences_are_paired(tmp_path):
+    """Two rows that vary from video to video but always by the same: the difference is certain."""
+    better = [[i % 2 == 0, True] for i in range(40)]
+    worse = [[i % 2 == 0, False] for i in range(40)]
+    made_up(tmp_path, {"better": better, "worse": worse})
+    summary = summarise(tmp_path)
+    assert summary["differences"]["better"]["worse"]["detail"] == {"mean": 0.5, "interval": [0.5, 0.5]}
+    assert summary["differences"]["worse"]["better"]["detail"]["mean"] == -0.5
+    low, high = summary["rows"]["better"]["accuracy"]["detail"]["interval"]
+    assert low < 0.75 < high
+
+
+def test_the_bootstrap_of_a_constant_and_of_coins():
+    weights = bootstrap.draw(200)
+    assert weights.shape == (2000, 200) and (weights.sum(axis=1) == 200).all()
+    ones = np.ones(200)
+    assert bootstrap.interval(bootstrap.ratios(weights, 3 * ones, 4 * ones)) == [0.75, 0.75]
+    coins = (np.arange(200) < 60).astype(float)
+    low, high = bootstrap.interval(bootstrap.ratios(weights, coins, ones))
+    spread = 1.96 * np.sqrt(0.3 * 0.7 / 200)
+    assert [low, high] == pytest.approx([0.3 - spread, 0.3 + spread], abs=0.01)
+    assert (bootstrap.draw(200) == weights).all()
+
+
+def test_only_questions_that_every_row_answered_count(tmp_path):
+    made_up(tmp_path, {"a": [[True, False], [True, True]], "b": [[True, True]]})
+    summary = summarise(tmp_path)
+    assert summary["num_videos"] == 1
+    assert summary["rows"]["a"]["accuracy"]["all"]["mean"] == 0.5
+    made_up(tmp_path, {"a": [[True]], "b": []})
+    with pytest.raises(X2LError, match="no question is answered by every row yet"):
+        summarise(tmp_path)
+
+
+def test_chance_is_the_most_frequent_answer_of_a_kind(finished):
+    summary = summarise(finished)
+    golds = [line["gold"] for line in read(finished) if line["row"] == "gold" and line["kind"] == "count"]
+    assert summary["chance"]["counting"] == max(golds.count(gold) for gold in golds) / len(golds)
+
+
+def test_the_table_has_a_row_for_each_row_and_chance(finished):
+    text = (finished / "table.md").read_text()
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(table) == 2 + NUM_ROWS + 1 + 2 + NUM_ROWS * (NUM_ROWS - 1) // 2
+    assert "detail (6)" in table[0] and "[" in table[2] and table[7].startswith("| chance")
+    assert len({line.count("|") for line in table[:8]}) == 1
+
+
+@pytest.mark.parametrize(
+    ("prediction", "gold", "options", "right"),
+    [
+        ("7", "7", (), True),
+        (" 7.", "7", (), True),
+        ("Yes, it does", "yes", (), True),
+        ("crimson", "Crimson", (), True),
+        ("7 7 7", "7", (), True),
+        ("17", "7", (), False),
+        ("", "7", (), False),
+        ("no yes", "yes", (), False),
+        ("the eiffel tower", "Eiffel Tower", (), False),
+        ("Eiffel tower!", "Eiffel Tower", (), True),
+        ("B", "7", ("3", "7"), True),
+        ("(B) 7", "7", ("3", "7"), True),
+        ("A", "7", ("3", "7"), False),
+        ("7", "7", ("3", "7"), True),
+        ("B", "7", (), False),
+        ("Berlin", "Rome", ("Oslo", "Rome"), False),
+    ],
+)
+def test_right_and_wrong(prediction, gold, options, right):
+    assert is_right(prediction, Question("?", answer=gold, options=options)) is right
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("rowz={}", "rowz: unknown, expected one of base, data, generation, rows, show_options"),
+        ("rows={}", "rows: expected at least one row"),
+        ("rows.gold.oracel=annotated", "rows.gold.oracel: unknown, expected one of"),
+        ("rows.gold.oracle=annotatd", "rows.gold.oracle 'annotatd': unknown, expected one of"),
+        ("rows.gold.selector.k=three", "rows.gold.selector.k: expected int, got 'three'"),
+        ("rows.gold.ratios=[2, 2]", "rows.gold.ratios: expected different positive integers"),
+        ("base.chunk_frames=0", "base.chunk_frames: expected a positive integer"),
+        ("base.sampling.fsp=1", "base.sampling.fsp: unknown, expected one of fps, max_frames, num_frames"),
+        ("data.name=needels", "data.name 'needels': unknown, expected one of folder, needles; did you mean"),
+        ("data.num=many", "data.num: expected int, got 'many'"),
+        ("data={name: needles, num: 1, seed: 1}", "data.chunks: missing, expected int"),
+        ("data={name: needles, num: 1, seed: 1, chunks: 0}", "data.chunks: expected 1 or more"),
+        ("data={name: needles, num: 1, seed: 1, chunks: 4, questions: {x: 1}}", "data.questions.x: expected"),
+        ("generation=4", "generation: expected"),
+        ("nonsense", "override 'nonsense': expected dotted.key=value"),
+    ],
+)
+def test_a_bad_recipe_is_one_line_that_names_the_path(recipe, tmp_path, override, message):
+    with pytest.raises(X2LError) as error:
+        run(recipe, tmp_path / "out", [override], progress=False)
+    assert message in str(error.value) and "recipe.yaml" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_level_that_no_index_has_names_its_row(recipe, tmp_path):
+    with pytest.raises(X2LError, match=r"rows\.uniform 2x\.selector\.ratio: 4"):
+        run(recipe, tmp_path, ["rows.uniform 2x.selector.ratio=4"], progress=False)
+
+
+@pytest.mark.parametrize("text", ["- a list", "rows: [", ""])
+def test_what_is_no_recipe_is_named(text, tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(X2LError, match=r"recipe .*broken\.yaml: ") as error:
+        run(path, tmp_path / "out")
+    assert "\n" not in str(error.value)
+
+
+def test_a_damaged_line_is_named(finished, tmp_path):
+    out = shutil.copytree(finished, tmp_path / "out")
+    lines = (out / "results.jsonl").read_text().splitlines(keepends=True)
+    (out / "results.jsonl").write_text("".join([lines[0], "{half\n", *lines[2:]]))
+    with pytest.raises(X2LError, match=r"results\.jsonl: line 2 is not a result"):
+        summarise(out)
+
+
+def test_generated_needles_with_shown_options(recipe, tmp_path):
+    """Data from the recipe alone; the model sees the options and is asked nothing else."""
+    data = {"name": "needles", "num": 1, "seed": 9, "chunks": 3, "size": 96, "seconds_per_scene": 1}
+    data = f"data={json.dumps({**data, 'questions': {'detail': 1}})}"
+    rows = "rows={only: {selector: {name: random, k: 1}}}"
+    summary = run(recipe, tmp_path, [data, rows, "show_options=true"], progress=False)
+    assert summary["num_questions"] == {"detail": 1, "all": 1}
+    assert summary["seeds"] == {"data": 9, "bootstrap": 0}
+    assert [path.name for path in (tmp_path / "data" / "videos").iterdir()] == ["0000.mp4"]
+
+
+def test_the_shipped_recipe_is_sound():
+    """Its numbers are those of the claim: 300 detail questions, 100 videos, 16 chunks, inner needles."""
+    evaluation = Evaluation.load(RECIPES / "spine.yaml")
+    assert evaluation.data.num >= 100 and evaluation.data.chunks >= 16 and evaluation.data.split == "eval"
+    assert evaluation.data.num * evaluation.data.questions["detail"] >= 300
+    assert evaluation.data.size >= 256 and evaluation.data.fps >= 4
+    assert evaluation.data.seed != yaml.safe_load((RECIPES / "train_tiny.yaml").read_text())["seed"]
+    assert len((RECIPES / "spine.yaml").read_text().splitlines()) <= 30

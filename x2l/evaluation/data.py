@@ -1,0 +1,73 @@
+"""Where the videos and questions of an evaluation come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from x2l.errors import X2LError
+from x2l.fingerprint import file_fingerprint
+from x2l.needles.dataset import DEFAULT_QUESTIONS, Item, checked_counts, read_dataset, write_dataset
+from x2l.needles.videos import NeedleVideos
+
+
+@dataclass(frozen=True)
+class Needles:
+    """Needle videos generated from a seed, in `dir` (default: "data" in the folder of results)."""
+
+    num: int
+    """Videos."""
+    seed: int
+    chunks: int
+    """Scenes per video."""
+    questions: dict[str, int] = field(default_factory=DEFAULT_QUESTIONS.copy)
+    """Questions per video by kind."""
+    split: str = "eval"
+    size: int = 256
+    """Side of a frame in pixels."""
+    fps: float = 4.0
+    seconds_per_scene: int = 10
+    dir: str | None = None
+    """A folder that several evaluations share."""
+
+    def __post_init__(self):
+        try:
+            if self.num < 1:
+                raise X2LError(f"num: expected at least one video, got {self.num}")
+            checked_counts(self.questions)
+            NeedleVideos(self.seed, self.chunks, self.split, self.size, self.fps, self.seconds_per_scene)
+        except X2LError as error:
+            raise X2LError(f"data.{error}") from error
+
+    def open(self, out: Path, progress: bool) -> list[Item]:
+        """Write what is not there yet; the videos with their questions."""
+        given = {key: value for key, value in asdict(self).items() if key != "dir"}
+        folder = write_dataset(self.dir or out / "data", **given, progress=progress)
+        return read_dataset(folder)[: self.num]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder with a questions.json, as `x2l needles` writes it; `num`: only the first so many videos."""
+
+    dir: str
+    num: int | None = None
+
+    def __post_init__(self):
+        if self.num is not None and self.num < 1:
+            raise X2LError(f"data.num: expected at least one video, got {self.num}")
+
+    def open(self, out: Path, progress: bool) -> list[Item]:
+        return read_dataset(self.dir)[: self.num]
+
+
+DATA = {"needles": Needles, "folder": Folder}
+
+
+def questions_hash(items: Sequence[Item]) -> str:
+    """sha256 over what is asked about which bytes."""
+    content = [(file_fingerprint(path), [asdict(question) for question in asked]) for path, asked in items]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

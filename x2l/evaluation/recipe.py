@@ -1,0 +1,112 @@
+"""A recipe of an evaluation: which questions, and which rows answer them. Plain YAML, strictly checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from x2l.errors import X2LError, unknown
+from x2l.evaluation.data import DATA, Folder, Needles
+from x2l.fields import arguments
+from x2l.recipe import Recipe, _parse, _set
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """The keys of a recipe file."""
+
+    data: dict[str, Any]
+    """{name: needles, num, seed, chunks, ...} or {name: folder, dir}."""
+    rows: dict[str, dict[str, Any]]
+    """Fields of x2l.recipe.Recipe by row, which take the place of those in `base`."""
+    base: dict[str, Any] = field(default_factory=dict)
+    """Fields of x2l.recipe.Recipe that the rows share."""
+    generation: dict[str, Any] = field(default_factory=lambda: {"max_new_tokens": 4})
+    """Options of generate()."""
+    show_options: bool = False
+    """Whether the model sees the options of a question, and may answer with a letter."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A checked recipe: `rows` are complete Recipes by name, in the order of the file."""
+
+    data: Needles | Folder
+    rows: dict[str, Recipe]
+    generation: dict[str, Any]
+    show_options: bool
+    mapping: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Evaluation:
+        """A recipe from a YAML file with "dotted.key=value" overrides (values are YAML).
+
+        Raises X2LError naming the file and the dotted path of what is unknown, missing or of the wrong type.
+        """
+        try:
+            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise X2LError(f"recipe {path}: cannot be read, {error.__class__.__name__}") from error
+        except yaml.YAMLError as error:
+            raise X2LError(f"recipe {path}: not YAML, {' '.join(str(error).split())}") from error
+        if not isinstance(data, Mapping):
+            raise X2LError(f"recipe {path}: expected a mapping of keys to values")
+        try:
+            return cls.from_mapping(_overridden(data, overrides))
+        except X2LError as error:
+            raise X2LError(f"recipe {path}: {error}") from error
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> Evaluation:
+        """A recipe from plain data. Raises X2LError naming the dotted path of what is wrong."""
+        keys = _Keys(**arguments(_Keys, mapping, "", lambda _: None))
+        if not keys.rows:
+            raise X2LError("rows: expected at least one row")
+        _row("base", keys.base)
+        rows = {name: _row(f"rows.{name}", keys.base | changes) for name, changes in keys.rows.items()}
+        return cls(_data(keys.data), rows, keys.generation, keys.show_options, dict(mapping))
+
+    def hash(self) -> str:
+        """sha256 over everything that decides an answer: equal recipes have equal hashes.
+
+        The folder of generated data does not count: its content follows from the other fields.
+        """
+        decisive = {
+            "data": {key: value for key, value in self.mapping["data"].items() if key != "dir"},
+            "rows": {name: row.to_mapping() for name, row in self.rows.items()},
+            "generation": self.generation,
+            "show_options": self.show_options,
+        }
+        canonical = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _overridden(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    changed = json.loads(json.dumps(data))
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise X2LError(f"override {override!r}: expected dotted.key=value")
+        _set(changed, key, _parse(text, override))
+    return changed
+
+
+def _row(path: str, mapping: Mapping[str, Any]) -> Recipe:
+    try:
+        return Recipe.from_mapping(mapping).check()
+    except X2LError as error:
+        raise X2LError(f"{path}.{error}") from error
+
+
+def _data(spec: Mapping[str, Any]) -> Needles | Folder:
+    name = spec.get("name")
+    if name not in DATA:
+        raise unknown(f"data.name {name!r}", str(name), DATA)
+    given = {key: value for key, value in spec.items() if key != "name"}
+    return DATA[name](**arguments(DATA[name], given, "data", lambda _: None))

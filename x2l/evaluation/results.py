@@ -1,0 +1,89 @@
+"""results.jsonl: one line per row, video and question, appended as they are answered."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from x2l.errors import X2LError
+
+RESULTS, RUN = "results.jsonl", "run.json"
+
+Line = dict[str, Any]
+
+
+class Results:
+    """The lines of a run so far, and a place to add more.
+
+    A last line that a kill tore is dropped from the file when it is opened.
+    """
+
+    def __init__(self, out: Path):
+        self.path = out / RESULTS
+        self.done = {key(line) for line in read(out)} if self.path.is_file() else set()
+
+    def __enter__(self) -> Results:
+        _drop_torn_line(self.path)
+        self._file = self.path.open("ab")
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+    def append(self, line: Line) -> None:
+        self._file.write(json.dumps(line).encode() + b"\n")
+        self._file.flush()
+        self.done.add(key(line))
+
+
+def key(line: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What a line is the answer to: row, video, question."""
+    return line["row"], line["video"], line["question"]
+
+
+def read(out: Path) -> list[Line]:
+    """Every complete line. Raises X2LError naming file and line if one is not a result."""
+    return list(_lines(out / RESULTS))
+
+
+def _lines(path: Path) -> Iterator[Line]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise X2LError(f"{path}: cannot be read, {error.strerror}") from error
+    complete = content[: content.rfind(b"\n") + 1]
+    for number, text in enumerate(complete.splitlines(), start=1):
+        try:
+            line = json.loads(text)
+            key(line)
+        except (ValueError, KeyError, TypeError) as error:
+            raise X2LError(f"{path}: line {number} is not a result, expected one JSON object") from error
+        yield line
+
+
+def _drop_torn_line(path: Path) -> None:
+    if path.is_file():
+        with path.open("rb+") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, complete or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def write_json(path: Path, data: Any) -> None:
+    write_text(path, json.dumps(data, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Raises X2LError if the file is missing or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise X2LError(f"{path}: cannot be read, {error.__class__.__name__}") from error

@@ -1,0 +1,101 @@
+"""From recipes to pipelines, and one index for all rows that can share it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from x2l import registry
+from x2l.errors import X2LError
+from x2l.interfaces import Backbone, Oracle
+from x2l.pipeline import Pipeline
+from x2l.recipe import Recipe
+from x2l.types import Chunk, ChunkKV, VideoIndex
+from x2l.video import open_video
+
+INDEXED = ("backbone", "compressor", "ratios", "chunk_frames", "sampling")
+"""Fields of a recipe that an index depends on."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A named way of answering."""
+
+    name: str
+    recipe: Recipe
+    pipeline: Pipeline
+
+
+def make_rows(recipes: Mapping[str, Recipe]) -> list[list[Row]]:
+    """Rows with their parts, in groups that share an index; equal backbones are loaded once.
+
+    Raises X2LError if a backbone lacks what a part requires.
+    """
+    backbones: dict[str, Backbone] = {}
+    groups: dict[str, list[Row]] = {}
+    for name, recipe in recipes.items():
+        try:
+            row = Row(name, recipe, _pipeline(recipe, backbones))
+        except X2LError as error:
+            raise X2LError(f"rows.{name}: {error}") from error
+        groups.setdefault(_key(recipe, INDEXED), []).append(row)
+    return list(groups.values())
+
+
+def index(group: Sequence[Row], path: Path) -> VideoIndex:
+    """The index that the rows of a group ask, with what each of their oracles stores about the chunks."""
+    recipe, pipeline = group[0].recipe, group[0].pipeline
+    together = Together([row.pipeline.oracle for row in group])
+    video = open_video(path, recipe.sampling, chunk_frames=recipe.chunk_frames)
+    shared = replace(pipeline, oracle=together).index(video)
+    return replace(shared, chunks=tuple(together.split(chunk) for chunk in shared.chunks))
+
+
+@dataclass
+class Together(Oracle):
+    """Lets several oracles look at each chunk while its frames are at hand; it scores nothing itself."""
+
+    oracles: list[Oracle] = field(default_factory=list)
+
+    key = "together"
+
+    def __post_init__(self):
+        self._by_key = {oracle.key: oracle for oracle in self.oracles}
+
+    def prepare(self, chunk: Chunk) -> dict[str, Tensor]:
+        prepared = {oracle_key: oracle.prepare(chunk) for oracle_key, oracle in self._by_key.items()}
+        return {
+            json.dumps([oracle_key, name]): tensor
+            for oracle_key, features in prepared.items()
+            for name, tensor in features.items()
+        }
+
+    def split(self, chunk: ChunkKV) -> ChunkKV:
+        """The chunk with the features under the oracles that they belong to."""
+        features: dict[str, dict[str, Tensor]] = {}
+        for together, tensor in chunk.features.get(self.key, {}).items():
+            oracle_key, name = json.loads(together)
+            features.setdefault(oracle_key, {})[name] = tensor
+        return replace(chunk, features=features)
+
+    def score(self, question, index, backbone) -> None:
+        return None
+
+
+def _pipeline(recipe: Recipe, backbones: dict[str, Backbone]) -> Pipeline:
+    key = _key(recipe, ("backbone",))
+    if key not in backbones:
+        backbones[key] = registry.build("backbone", recipe.backbone)
+    parts = {
+        slot: registry.build(slot, getattr(recipe, slot)) for slot in ("compressor", "oracle", "selector")
+    }
+    return Pipeline(backbones[key], **parts, ratios=recipe.ratios, positions=recipe.positions)
+
+
+def _key(recipe: Recipe, names: Sequence[str]) -> str:
+    mapping = recipe.to_mapping()
+    return json.dumps([mapping[name] for name in names], sort_keys=True)

@@ -1,0 +1,128 @@
+"""Asks every question under every row, resuming exactly where an earlier run stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from x2l.errors import X2LError
+from x2l.evaluation import provenance
+from x2l.evaluation.data import questions_hash
+from x2l.evaluation.recipe import Evaluation
+from x2l.evaluation.results import RUN, Line, Results, read_json, write_json
+from x2l.evaluation.rows import Row, index, make_rows
+from x2l.evaluation.scoring import is_right
+from x2l.evaluation.summary import summarise
+from x2l.needles.dataset import Item, make_folder
+from x2l.oracles.annotated import Annotated
+from x2l.types import Answer, Question, VideoIndex
+
+
+def run(
+    recipe_path: str | Path, out: str | Path, overrides: Sequence[str] = (), progress: bool = True
+) -> dict[str, Any]:
+    """Run a recipe into the folder `out` and return its summary (see x2l.evaluation.summary).
+
+    Writes run.json (recipe, hashes, one entry per session), results.jsonl (appended answer by answer),
+    summary.json and table.md. Started again, it goes on where it stopped.
+    Raises X2LError for a wrong recipe, and if `out` holds another recipe, other questions or other weights.
+    """
+    evaluation, out = Evaluation.load(recipe_path, overrides), Path(out)
+    groups = make_rows(evaluation.rows)
+    make_folder(out)
+    # A changed recipe is refused before its data is written.
+    _check_same(out, {"recipe_hash": evaluation.hash()})
+    items = _shown(evaluation.data.open(out, progress), evaluation.show_options)
+    _note_session(out, evaluation, groups, items)
+    with Results(out) as results:
+        _answer_all(groups, items, results, evaluation.generation, progress)
+    return summarise(out)
+
+
+def _shown(items: list[Item], show_options: bool) -> list[Item]:
+    if show_options:
+        return items
+    return [(path, [replace(question, options=()) for question in asked]) for path, asked in items]
+
+
+def _answer_all(groups, items: list[Item], results: Results, generation: dict, progress: bool) -> None:
+    num_rows = sum(map(len, groups))
+    total = num_rows * sum(len(questions) for _, questions in items)
+    with tqdm(
+        total=total, initial=len(results.done), desc="eval", unit="answer", delay=1, disable=not progress
+    ) as bar:
+        for path, questions in items:
+            for group in groups:
+                for line in _answers(group, path, questions, results, generation):
+                    results.append(line)
+                    bar.update()
+
+
+def _answers(
+    group: list[Row], path: Path, questions: list[Question], results: Results, generation: dict
+) -> Iterator[Line]:
+    """What the rows of a group have not answered yet about a video; it is indexed only if there is any."""
+    todo = [(q, row) for q in questions for row in group if (row.name, path.name, q.id) not in results.done]
+    shared = index(group, path) if todo else None
+    for question, row in todo:
+        try:
+            answer = row.pipeline.ask(shared, question, **generation)
+        except X2LError as error:
+            raise X2LError(f"rows.{row.name}.{error}") from error
+        yield _line(row, path.name, question, answer, shared)
+
+
+def _line(row: Row, video: str, question: Question, answer: Answer, index: VideoIndex) -> Line:
+    spans = Annotated().score(question, index, row.pipeline.backbone)
+    return {
+        "row": row.name,
+        "video": video,
+        "question": question.id,
+        "kind": question.id.rpartition("-")[0] or question.group,
+        "group": question.group,
+        "text": question.text,
+        "gold": question.answer,
+        "prediction": answer.text,
+        "right": is_right(answer.text, question),
+        "plan": list(answer.plan.ratios),
+        "scores": answer.plan.scores and [float(f"{score:.6g}") for score in answer.plan.scores],
+        "detailed_chunks": [span.chunk for span in answer.evidence],
+        "gold_chunks": [] if spans is None else spans.nonzero().flatten().tolist(),
+        "kv_tokens": answer.kv_tokens,
+        "kv_tokens_full": answer.kv_tokens_full,
+        "cache_reduction": answer.cache_reduction,
+        "seconds": {name: round(seconds, 6) for name, seconds in answer.seconds.items()},
+    }
+
+
+def _note_session(out: Path, evaluation: Evaluation, groups: list[list[Row]], items: list[Item]) -> None:
+    backbones = {row.name: row.pipeline.backbone for group in groups for row in group}
+    same = {
+        "recipe_hash": evaluation.hash(),
+        "questions_hash": questions_hash(items),
+        "backbones": {name: backbone.identity for name, backbone in backbones.items()},
+    }
+    sessions = _check_same(out, same).get("sessions", [])
+    sessions.append(provenance.session([backbone.device for backbone in backbones.values()]))
+    write_json(out / RUN, {**same, "recipe": evaluation.mapping, "sessions": sessions})
+
+
+def _check_same(out: Path, same: dict[str, Any]) -> dict[str, Any]:
+    """What run.json says ({} in a new folder); raises X2LError if it is about something else."""
+    if not (out / RUN).is_file():
+        return {}
+    there = read_json(out / RUN)
+    for name, value in same.items():
+        if there.get(name) != value:
+            raise X2LError(
+                f"{out}: holds results of another {name}, expected the same; choose another folder"
+            )
+    return there
+
+
+def _short(value: Any) -> str:
+    return value[:12] if isinstance(value, str) else str(value)

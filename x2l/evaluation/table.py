@@ -1,0 +1,68 @@
+"""A summary as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import combinations
+from typing import Any
+
+
+def table(summary: dict[str, Any]) -> str:
+    """Rows by groups with their intervals, what is left of the cache, recall; then paired differences."""
+    groups = list(summary["num_questions"])
+    counted = [f"{group} ({num})" for group, num in summary["num_questions"].items()]
+    head = ["row", *counted, "cache gone", "TTFT", "recall"]
+    rows = [_row(name, row, groups) for name, row in summary["rows"].items()]
+    chance = ["chance", *(f"{summary['chance'][group]:.2f}" for group in groups), "", "", ""]
+    return "\n".join(
+        [*_markdown(head, [*rows, chance]), "", *_notes(summary), "", *_differences(summary, groups)]
+    )
+
+
+def _row(name: str, row: dict[str, Any], groups: list[str]) -> list[str]:
+    cells = [_with_interval(row["accuracy"][group]) for group in groups]
+    ttft = "" if row["ttft_ratio"] is None else f"{row['ttft_ratio']:.2f}x"
+    recalled = "" if row["recall"] is None else f"{row['recall']:.2f}"
+    return [name, *cells, f"{100 * row['cache_reduction']['all']:.1f} %", ttft, recalled]
+
+
+def _notes(summary: dict[str, Any]) -> list[str]:
+    git = summary["git"]
+    commit = (
+        "no commit" if git is None else f"commit {git['commit'][:12]}{' (dirty)' if git['dirty'] else ''}"
+    )
+    return [
+        f"{summary['num_videos']} videos, the same questions in every row. [95 % intervals] resample videos "
+        f"({summary['num_resamples']} resamples, seed {summary['seeds']['bootstrap']}).",
+        "Cache gone: mean share of the uncompressed visual KV tokens that is not in the cache.",
+        f"TTFT: median time to the first token (score, assemble, first token) against "
+        f"{summary['uncompressed_row'] or 'nothing: no row is uncompressed'}.",
+        "Recall: share of the gold chunks that were re-loaded in detail.",
+        "Chance: always the most frequent answer to each kind of question.",
+        "",
+        f"Recipe {summary['recipe_hash'][:12]}, {commit}, {summary['date']}, {', '.join(summary['devices'])}",
+    ]
+
+
+def _differences(summary: dict[str, Any], groups: list[str]) -> list[str]:
+    pairs = combinations(summary["rows"], 2)
+    rows = [
+        [f"{name} - {other}", *(_signed(summary["differences"][name][other][group]) for group in groups)]
+        for name, other in pairs
+    ]
+    return [*_markdown(["paired difference", *groups], rows), ""] if rows else []
+
+
+def _with_interval(value: dict[str, Any]) -> str:
+    low, high = value["interval"]
+    return f"{value['mean']:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _signed(value: dict[str, Any]) -> str:
+    low, high = value["interval"]
+    return f"{value['mean']:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def _markdown(head: list[str], rows: Iterable[list[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
