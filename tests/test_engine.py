@@ -72,15 +72,24 @@ def test_identity_and_any_plan_that_drops_nothing_is_the_plain_model(num_kv_head
 
 
 @torch.no_grad()
-def test_dropping_a_chunk_is_leaving_it_out_of_the_cache(backbone, source):
+def test_original_positions_need_every_token(backbone, source):
+    """The question stands right behind the cache, so keys at later positions would lie in its future."""
     index = index_of(backbone, VST(), source, RATIOS)
-    whole = assemble(index, Plan((8, 2, 8)), backbone, "original")
-    without = assemble(index, Plan((8, DROPPED, 8)), backbone, "original")
+    with pytest.raises(X2LError, match="positions: 'original' needs every token"):
+        assemble(index, Plan((8, 2, 8)), backbone, "original")
+    with pytest.raises(X2LError, match="positions: 'original' needs every token"):
+        assemble(index_of(backbone, Identity(), source, RATIOS), Plan((8, DROPPED, 8)), backbone, "original")
+
+
+@torch.no_grad()
+def test_dropping_a_chunk_leaves_it_out_of_the_values(backbone, source):
+    index = index_of(backbone, VST(), source, RATIOS)
+    whole, without = (assemble(index, Plan((8, middle, 8)), backbone) for middle in (2, DROPPED))
     start = index.prefix.num_tokens + index.chunks[0].levels[8].num_tokens
     stop = start + index.chunks[1].levels[2].num_tokens
     for one, other in zip(whole.layers, without.layers, strict=True):
-        kept = torch.cat((one.keys[:, :, :start], one.keys[:, :, stop:]), dim=2)
-        assert torch.equal(kept, other.keys)
+        kept = torch.cat((one.values[:, :, :start], one.values[:, :, stop:]), dim=2)
+        assert torch.equal(kept, other.values)
 
 
 @torch.no_grad()

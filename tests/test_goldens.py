@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from x2l.backbones._qwen2_vst import VSTConfig, VSTForCausalLM
 from x2l.backbones.video_xl import VideoXL
-from x2l.cache import assemble
+from x2l.cache import assemble, concatenate
 from x2l.compressors.identity import Identity
 from x2l.compressors.vst import VST
 from x2l.types import Chunk, Geometry, IndexSpec, Plan, VideoIndex
@@ -59,7 +59,7 @@ def chunk_lengths(case: dict) -> list[int]:
 
 def chunks_of(visual: torch.Tensor, lengths: list[int]):
     for index, tokens in enumerate(visual.split(lengths)):
-        yield Chunk(index, torch.arange(len(tokens) // 144).double().numpy(), tokens)
+        yield Chunk(index, torch.arange(max(1, len(tokens) // 144)).double().numpy(), tokens)
 
 
 def encoded(case: dict, carry: str):
@@ -92,8 +92,9 @@ def test_golden(folder, case, carry):
             close(chunk.levels[ratio].keys, golden[f"{name}.chunk{chunk.index}.k"])
             close(chunk.levels[ratio].values, golden[f"{name}.chunk{chunk.index}.v"])
     if case["kind"] == "dense":
-        close(torch.cat([index.prefix.keys, chunk_kvs[0].levels[1].keys], dim=-2), golden["dense.k"])
-        close(torch.cat([index.prefix.values, chunk_kvs[0].levels[1].values], dim=-2), golden["dense.v"])
+        dense = concatenate([index.prefix, *(chunk.levels[1] for chunk in chunk_kvs)])
+        close(dense.keys, golden["dense.k"])
+        close(dense.values, golden["dense.v"])
 
     for number, output in enumerate(case["outputs"]):
         selected = set(output.get("selected", ()))

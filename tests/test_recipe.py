@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from x2l import recipe as module
+from x2l.evaluation.recipe import Evaluation
 from x2l.recipe import Recipe
 from x2l.types import X2LError
 from x2l.video import Sampling
@@ -133,4 +134,4 @@ def test_the_default_recipe_fits_the_shipped_methods():
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_shipped_recipe_fits_the_shipped_methods(path):
-    Recipe.load(path).check()
+    Evaluation.load(path)

@@ -1,6 +1,6 @@
 """From a plan to a cache: the hybrid memory of Video-X^2L, built once per question.
 
-Source: Video-X^2L (arXiv 2506.21184), section 3.3: L-KVs of the selected chunks and H-KVs of the others,
+Source: Video-X^2L (arXiv 2506.21184), section 3.4: L-KVs of the selected chunks and H-KVs of the others,
 in temporal order. Positions are re-assigned from 0 by default, as in the released code.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -26,12 +26,15 @@ def assemble(
     """The prefix and the planned level of every chunk as a filled cache, on the backbone's device.
 
     Keys are rotated once: to 0..n-1 ("contiguous", as in the paper's code) or to the positions that they
-    had in the pre-fill ("original"). generate() extends the cache, so assemble one per question.
-    Raises X2LError if the plan does not fit the index.
+    had in the pre-fill ("original", for the uncompressed video only: the question stands right behind the
+    cache, and compressed keys would lie in its future). generate() extends the cache, so assemble one per
+    question. Raises X2LError if the plan or the positions do not fit the index.
     """
     kv = concatenate([index.prefix, *planned_levels(index, plan)], backbone.device)
-    keys = _rotated_keys(kv, backbone, positions)
-    return filled_cache(keys, kv.values)
+    contiguous = torch.arange(kv.num_tokens, device=kv.positions.device).expand_as(kv.positions)
+    if positions == "original" and not torch.equal(kv.positions, contiguous):
+        raise X2LError("positions: 'original' needs every token of the video, expected contiguous")
+    return filled_cache(_rotated_keys(kv, backbone, contiguous), kv.values)
 
 
 def planned_levels(index: VideoIndex, plan: Plan) -> list[KV]:
@@ -70,10 +73,7 @@ def filled_cache(
     return cache
 
 
-def _rotated_keys(kv: KV, backbone: Backbone, positions: Positions) -> Tensor:
-    target = kv.positions
-    if positions == "contiguous":
-        target = torch.arange(kv.num_tokens, device=kv.keys.device).expand_as(kv.positions)
-    if not kv.rotated:
-        return backbone.rotate(kv.keys, target)
-    return kv.keys if positions == "original" else backbone.rotate(kv.keys, target - kv.positions)
+def _rotated_keys(kv: KV, backbone: Backbone, target: Int[Tensor, "axes #layers #kv_heads tokens"]) -> Tensor:
+    rotated = backbone.rotate(kv.keys, target - kv.positions if kv.rotated else target)
+    # Keys and values share one buffer: rotated in place, nothing of it is kept twice.
+    return rotated if torch.is_grad_enabled() else kv.keys.copy_(rotated)

@@ -1,11 +1,13 @@
-"""Short fingerprints of files, so that an index can name what it was made from."""
+"""Short fingerprints of files and weights, so that an index can name what it was made from."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 _SAMPLE_BYTES = 1 << 20
+_TENSOR_SAMPLE_BYTES = 1 << 16
 
 
 def file_fingerprint(path: Path) -> str:
@@ -20,9 +22,22 @@ def file_fingerprint(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def folder_fingerprint(folder: Path, patterns: tuple[str, ...] = ("config.json", "*.safetensors")) -> str:
-    """The folder's name and a fingerprint of its configuration and weights."""
-    digest = hashlib.sha256()
-    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
-        digest.update(f"{path.name} {file_fingerprint(path)}\n".encode())
+def checkpoint_fingerprint(folder: Path) -> str:
+    """The folder's name and a fingerprint of its configuration and of the start of every tensor."""
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for path in sorted(folder.glob("*.safetensors")):
+        _update_with_weights(digest, path)
     return f"{folder.resolve().name}@{digest.hexdigest()[:16]}"
+
+
+def _update_with_weights(digest: hashlib._Hash, path: Path) -> None:
+    """A fine-tuned copy differs anywhere, so every tensor is sampled, not only the ends of the file."""
+    with path.open("rb") as file:
+        header_bytes = int.from_bytes(file.read(8), "little")
+        header = file.read(header_bytes)
+        digest.update(header)
+        for entry in json.loads(header).values():
+            if "data_offsets" in entry:
+                start, end = entry["data_offsets"]
+                file.seek(8 + header_bytes + start)
+                digest.update(file.read(min(end - start, _TENSOR_SAMPLE_BYTES)))

@@ -6,13 +6,16 @@ ask:    Question + VideoIndex -> scores -> Plan -> cache -> Answer
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from tqdm import tqdm
 from transformers.generation.streamers import BaseStreamer
 
@@ -20,7 +23,20 @@ from x2l import registry, store
 from x2l.cache import Positions, assemble
 from x2l.clock import Clock
 from x2l.interfaces import Backbone, Compressor, Oracle, Selector
-from x2l.types import DROPPED, Answer, Chunk, ChunkKV, IndexSpec, Plan, Question, Span, VideoIndex, X2LError
+from x2l.types import (
+    DROPPED,
+    KV,
+    Answer,
+    Chunk,
+    ChunkKV,
+    IndexSpec,
+    Plan,
+    Question,
+    Span,
+    VideoIndex,
+    X2LError,
+    check_ratios,
+)
 from x2l.video import Video, open_video
 
 
@@ -28,7 +44,7 @@ from x2l.video import Video, open_video
 class Pipeline:
     """Four parts and how finely to cut the video.
 
-    Raises X2LError if the backbone does not provide what a part requires.
+    Raises X2LError if the backbone does not provide what a part requires, or a field is wrong.
     """
 
     backbone: Backbone
@@ -39,6 +55,9 @@ class Pipeline:
     positions: Positions = "contiguous"
 
     def __post_init__(self):
+        check_ratios(self.ratios)
+        if self.positions not in get_args(Positions):
+            raise X2LError(f"positions: expected one of {get_args(Positions)}, got {self.positions!r}")
         for part in (self.compressor, self.oracle):
             if missing := part.requires - self.backbone.provides:
                 names = [registry.name_of(type(method)) for method in (part, self.backbone)]
@@ -66,11 +85,13 @@ class Pipeline:
         Raises X2LError if the index was made by another model.
         """
         question = Question(question) if isinstance(question, str) else question
+        if not question.text.strip():
+            raise X2LError("question: is empty")
         store.check(index, self.backbone)
         self._warn_unknown_words(question)
         clock = Clock(self.backbone.device)
         with clock.span("score"):
-            scores = self.oracle.score(question, index, self.backbone)
+            scores = self._scores(question, index)
             plan = self.selector.choose(scores, index).with_scores(scores)
         with clock.span("assemble"):
             cache = assemble(index, plan, self.backbone, self.positions)
@@ -84,8 +105,17 @@ class Pipeline:
     def with_features(
         self, index: VideoIndex, video: Video | str | Path, progress: bool = False
     ) -> VideoIndex:
-        """The index plus what this oracle stores about each chunk: no second pre-fill."""
+        """The index plus what this oracle stores about each chunk: no second pre-fill.
+
+        Raises X2LError if the index was made from other frames.
+        """
         video = video if isinstance(video, Video) else open_video(video)
+        made, given = index.spec.video, json.loads(json.dumps(video.fingerprint()))
+        for name in ("sha256", "sampling", "num_frames"):
+            if made.get(name) != given[name]:
+                raise X2LError(
+                    f"{video.path}: {name} is {given[name]}, the index was made from {made.get(name)}"
+                )
         if video.num_chunks != len(index.chunks):
             raise X2LError(f"{video.path}: {video.num_chunks} chunks, but the index has {len(index.chunks)}")
         features: dict[int, dict] = {}
@@ -132,9 +162,20 @@ class Pipeline:
             seconds={**seconds, "total": sum(seconds.values())},
         )
 
+    def _scores(self, question: Question, index: VideoIndex) -> Float[Tensor, " chunks"] | None:
+        scores = self.oracle.score(question, index, self.backbone)
+        if scores is not None and scores.shape != (len(index.chunks),):
+            name = registry.name_of(type(self.oracle))
+            raise X2LError(
+                f"oracle {name}: scores of shape {tuple(scores.shape)} for {len(index.chunks)} chunks"
+            )
+        return scores
+
     def _warn_unknown_words(self, question: Question) -> None:
-        if unknown := self.backbone.unknown_words(question.text):
-            warnings.warn(f"words that the backbone does not know: {', '.join(unknown)}", stacklevel=3)
+        texts = [question.text, *question.options, *(text for turn in question.history for text in turn)]
+        if unknown := dict.fromkeys(self.backbone.unknown_words(" ".join(texts))):
+            # 4: the caller of ask(), which no_grad wraps.
+            warnings.warn(f"words that the backbone does not know: {', '.join(unknown)}", stacklevel=4)
 
 
 def evidence(index: VideoIndex, plan: Plan) -> tuple[Span, ...]:
@@ -151,8 +192,9 @@ def evidence(index: VideoIndex, plan: Plan) -> tuple[Span, ...]:
 
 
 def _in_host_memory(chunk: ChunkKV, features: dict) -> ChunkKV:
-    """Levels that are one object stay one object."""
-    moved = {id(level): level.to("cpu") for level in chunk.levels.values()}
+    """Levels that are one object stay one object; packed and stored levels look after themselves."""
+    kvs = {id(level): level for level in chunk.levels.values()}
+    moved = {key: level.to("cpu") if isinstance(level, KV) else level for key, level in kvs.items()}
     levels = {ratio: moved[id(level)] for ratio, level in chunk.levels.items()}
     return replace(chunk, levels=levels, features=features)
 

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from x2l import registry
 from x2l.errors import X2LError
 from x2l.fields import arguments
+from x2l.settings import overridden, read_settings
+from x2l.types import check_ratios
 from x2l.video import Sampling
 
 Spec = dict[str, Any]
@@ -43,8 +43,7 @@ class Recipe:
     """Positions of the cached tokens: 0..n-1, or those of the pre-fill."""
 
     def __post_init__(self):
-        if not self.ratios or min(self.ratios) < 1 or len(set(self.ratios)) < len(self.ratios):
-            raise X2LError(f"ratios: expected different positive integers, got {list(self.ratios)}")
+        check_ratios(self.ratios)
         if self.chunk_frames < 1:
             raise X2LError(f"chunk_frames: expected a positive integer, got {self.chunk_frames}")
 
@@ -61,14 +60,7 @@ class Recipe:
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
         """A recipe from a YAML file. Raises X2LError naming the file."""
-        try:
-            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise X2LError(f"recipe {path}: cannot be read, {error.__class__.__name__}") from error
-        except yaml.YAMLError as error:
-            raise X2LError(f"recipe {path}: not YAML, {' '.join(str(error).split())}") from error
-        if not isinstance(data, Mapping):
-            raise X2LError(f"recipe {path}: expected a mapping of keys to values")
+        data = read_settings(path)
         try:
             return cls.from_mapping(data)
         except X2LError as error:
@@ -79,13 +71,7 @@ class Recipe:
 
         Raises X2LError for an override that cannot be read or that does not fit.
         """
-        data = self.to_mapping()
-        for override in overrides:
-            key, equals, text = override.partition("=")
-            if not equals or not key:
-                raise X2LError(f"override {override!r}: expected dotted.key=value")
-            _set(data, key, _parse(text, override))
-        return self.from_mapping(data)
+        return self.from_mapping(overridden(self.to_mapping(), overrides))
 
     def check(self) -> Recipe:
         """This recipe; raises X2LError if a method or one of its fields does not exist or does not fit."""
@@ -108,22 +94,3 @@ def _spec(value: Any, key: str) -> Spec:
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
         raise X2LError(f"{key}: expected a name or a mapping with a name, got {value!r}")
     return dict(value)
-
-
-def _parse(text: str, override: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise X2LError(f"override {override!r}: the value is not YAML") from error
-
-
-def _set(data: dict[str, Any], key: str, value: Any) -> None:
-    """Set a nested key; a method that was given by name alone becomes a mapping."""
-    *parents, last = key.split(".")
-    for depth, name in enumerate(parents, start=1):
-        inner = data.setdefault(name, {})
-        inner = data[name] = {"name": inner} if isinstance(inner, str) else inner
-        if not isinstance(inner, dict):
-            raise X2LError(f"{key}: {'.'.join(parents[:depth])} has no fields of its own")
-        data = inner
-    data[last] = value

@@ -1,6 +1,6 @@
 """Rotary position embedding of stored keys.
 
-Source: video_xl numerics; RoFormer (arXiv 2104.09864), halves layout of Llama and Qwen2.
+Source: RoFormer (arXiv 2104.09864), halves layout of Llama and Qwen2.
 """
 
 from __future__ import annotations

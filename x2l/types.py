@@ -7,7 +7,7 @@ because edge chunks and ragged chunks keep more tokens than their name says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,6 +20,12 @@ from x2l.errors import X2LError as X2LError
 
 DROPPED = 0
 """The ratio that a Plan gives to a chunk that is left out of the cache."""
+
+
+def check_ratios(ratios: Sequence[int]) -> None:
+    """Raise X2LError unless `ratios` are different positive integers, at least one."""
+    if not ratios or min(ratios) < 1 or len(set(ratios)) < len(ratios):
+        raise X2LError(f"ratios: expected different positive integers, got {list(ratios)}")
 
 
 @dataclass(frozen=True)

@@ -74,12 +74,6 @@ class ChunkPass:
     def _interleaving(self) -> Int[Tensor, " rows"]:
         return torch.cat((self.raw, self.vst)).argsort()
 
-    @property
-    def kept(self) -> Int[Tensor, " kept"]:
-        if self.after is None:
-            return torch.arange(self.num_tokens)
-        return self.vst
-
     def interleave(
         self, raw: Float[Tensor, "batch tokens dim"], vst: Float[Tensor, "batch vsts dim"]
     ) -> Float[Tensor, "batch rows dim"]:
@@ -216,6 +210,9 @@ class VSTModel(Qwen2Model):
                 past_key_values=cache,
                 chunk=chunk,
             )
+            # This layer's copy of the memory is used up: only one layer's lives at a time.
+            used = cache.layers[layer.self_attn.layer_idx]
+            used.keys = used.values = None
         last = self.layers[-1]
         chunk.keep(*last.self_attn.kept_keys_values(last.input_layernorm(embeds), chunk))
         return torch.stack(chunk.keys, dim=1), torch.stack(chunk.values, dim=1)

@@ -13,6 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
+from x2l.types import X2LError
+
+_POOLS = {"average": nn.functional.avg_pool2d, "max": nn.functional.max_pool2d}
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -61,12 +64,13 @@ def projector(vision_dim: int, hidden_dim: int) -> nn.Sequential:
 def pool(
     patches: Float[Tensor, "frames patches dim"], stride: int, mode: str
 ) -> Float[Tensor, "frames tokens dim"]:
-    """Pool the square patch grid by `stride` in both directions ("average" or "max"), row-major."""
+    """Pool the square patch grid by `stride` in both directions ("average" or "max"), row-major.
+
+    Raises X2LError for another mode.
+    """
+    if mode not in _POOLS:
+        raise X2LError(f"mm_spatial_pool_mode: expected one of {', '.join(_POOLS)}, got {mode!r}")
     side = int(patches.shape[1] ** 0.5)
     grid = rearrange(patches, "f (h w) d -> f d h w", h=side)
-    pooled = (
-        nn.functional.avg_pool2d(grid, stride)
-        if mode == "average"
-        else nn.functional.max_pool2d(grid, stride)
-    )
+    pooled = _POOLS[mode](grid, stride)
     return rearrange(pooled, "f d h w -> f (h w) d")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,13 +10,13 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
-from transformers import AutoTokenizer, DynamicCache, PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedTokenizerBase
 
+from x2l.backbones._loading import load_video_xl
 from x2l.backbones._qwen2_vst import VSTForCausalLM
-from x2l.backbones._video_xl_model import VideoXLConfig, VideoXLForCausalLM
 from x2l.backbones._vision_tower import preprocess
 from x2l.cache import filled_cache
-from x2l.fingerprint import folder_fingerprint
+from x2l.fingerprint import checkpoint_fingerprint
 from x2l.interfaces import Backbone
 from x2l.rotary import cos_sin, rotate
 from x2l.types import KV, Geometry, Question, X2LError
@@ -37,7 +38,7 @@ class VideoXL(Backbone):
         self,
         model: VSTForCausalLM,
         tokenizer: PreTrainedTokenizerBase | None = None,
-        identity: str = "in memory",
+        identity: str | None = None,
         frames_per_batch: int = 64,
     ):
         self.model = model.eval()
@@ -57,24 +58,24 @@ class VideoXL(Backbone):
     ) -> VideoXL:
         """Load a checkpoint folder: config.json, safetensors and a tokenizer.
 
+        dtype: fp32, bf16 or fp16, or torch's names for them.
+
         attention: an implementation known to transformers (sdpa, eager, flash_attention_2, ...).
         """
-        if model is None or not (Path(model) / "config.json").is_file():
-            raise X2LError(f"backbone.model: {model!r} is not a checkpoint folder (no config.json in it)")
-        config = VideoXLConfig.from_pretrained(model)
-        network = VideoXLForCausalLM.from_pretrained(
-            model,
-            config=config,
-            dtype=getattr(torch, dtype),
-            attn_implementation=attention,
-            use_safetensors=True,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(model, config=config)
-        return cls(network.to(device), tokenizer, folder_fingerprint(Path(model)), frames_per_batch)
+        if frames_per_batch < 1:
+            raise X2LError(f"backbone.frames_per_batch: expected at least 1, got {frames_per_batch}")
+        network, tokenizer = load_video_xl(model, device, dtype, attention)
+        return cls(network, tokenizer, checkpoint_fingerprint(Path(model)), frames_per_batch)
 
     @property
     def identity(self) -> str:
-        return self._identity
+        """Of a network that was not loaded from a folder: a fingerprint of its parameters as they are."""
+        if self._identity is not None:
+            return self._identity
+        digest = hashlib.sha256()
+        for name, parameter in self.model.named_parameters():
+            digest.update(f"{name} {parameter.detach().double().sum().item()!r}".encode())
+        return f"in memory@{digest.hexdigest()[:16]}"
 
     @property
     def geometry(self) -> Geometry:
@@ -93,6 +94,11 @@ class VideoXL(Backbone):
 
     def embed(self, frames: UInt8[np.ndarray, "frames height width 3"]) -> Float[Tensor, "tokens hidden"]:
         size = self.model.config.vision.image_size
+        # TF32, the default of cuDNN's convolutions, would be felt in the third digit.
+        with torch.backends.cudnn.flags(allow_tf32=False):
+            return self._embed(frames, size)
+
+    def _embed(self, frames: UInt8[np.ndarray, "frames height width 3"], size: int) -> Tensor:
         batches = np.split(frames, range(self.frames_per_batch, len(frames), self.frames_per_batch))
         tokens = [self.model.visual_tokens(self._to_model(preprocess(batch, size))) for batch in batches]
         return torch.cat(tokens).flatten(0, 1)
@@ -185,7 +191,12 @@ class VideoXL(Backbone):
     def generate_ids(
         self, ids: Int[Tensor, " tokens"], cache: DynamicCache, **options
     ) -> Int[Tensor, " new_tokens"]:
-        """Greedy unless `do_sample`; 64 new tokens by default, as in the released example."""
+        """Greedy unless `do_sample`; 64 new tokens by default, as in the released example.
+
+        Raises X2LError for beam search, which would need a cache for every beam.
+        """
+        if options.get("num_beams", 1) > 1:
+            raise X2LError(f"num_beams: expected 1, got {options['num_beams']}")
         ids = ids[None].to(self.device)
         seen = cache.get_seq_length() + ids.shape[1]
         output = self.model.generate(

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from x2l.cli.options import device_option, dtype_option, plugin_option
+
 
 @click.command("eval", short_help="Measure the rows of a recipe on the same questions.")
 @click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -19,13 +21,31 @@ import click
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a field, by dotted key."
 )
+@plugin_option
+@device_option
+@dtype_option
 @click.option("--quiet", is_flag=True, help="No progress bars.")
-def evaluate(recipe: Path, out: Path, overrides: tuple[str, ...], quiet: bool) -> None:
+def evaluate(
+    recipe: Path,
+    out: Path,
+    overrides: tuple[str, ...],
+    plugins: tuple[str, ...],
+    device: str | None,
+    dtype: str | None,
+    quiet: bool,
+) -> None:
     """Ask all rows of RECIPE, such as recipes/spine.yaml, the same questions and print the table.
 
     DIR holds results.jsonl (every answer), summary.json and table.md.
     """
+    from x2l import registry
+    from x2l.backbones._loading import require_device
     from x2l.evaluation import run
 
-    run(recipe, out, overrides, progress=not quiet)
+    for plugin in plugins:
+        registry.load_plugin(plugin)
+    require_device(device or "cpu")
+    placed = {"device": device, "dtype": dtype}
+    given = [f"base.backbone.{name}={value}" for name, value in placed.items() if value is not None]
+    run(recipe, out, [*given, *overrides], progress=not quiet)
     click.echo((out / "table.md").read_text(encoding="utf-8"))

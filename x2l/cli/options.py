@@ -80,6 +80,12 @@ def plugin_option(command: Callable) -> Callable:
     )(command)
 
 
+device_option = click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N.")
+dtype_option = click.option(
+    "--dtype", type=click.Choice([*DTYPES, *DTYPES.values()]), help="Precision of the backbone."
+)
+
+
 def _parse_ratios(context: click.Context, option: click.Parameter, text: str | None) -> tuple | None:
     if text is None:
         return None
@@ -110,10 +116,8 @@ _SHARED = [
     ),
     click.option("--recipe", metavar="FILE", help="A recipe (YAML) to start from."),
     plugin_option,
-    click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N."),
-    click.option(
-        "--dtype", type=click.Choice([*DTYPES, *DTYPES.values()]), help="Precision of the backbone."
-    ),
+    device_option,
+    dtype_option,
     click.option("--fps", type=float, help="Frames looked at per second of video."),
     click.option("--num-frames", type=_COUNT, help="This many frames, spread over the whole video."),
     click.option("--max-frames", type=_COUNT, help="At most this many frames, however long the video."),

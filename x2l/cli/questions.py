@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -53,30 +51,3 @@ def _question(item: Any, number: int) -> Question:
     if not entry["question"].strip():
         raise X2LError(f"question {number}: is empty")
     return Question(text=entry.pop("question"), **{**entry, "id": entry["id"] or str(number)})
-
-
-def is_right(question: Question, answer: str) -> bool | None:
-    """Whether `answer` is the gold answer, up to case, space and end marks; None if there is no gold.
-
-    Of a question with options, the text or the letter of an option may be given.
-    """
-    if question.answer is None:
-        return None
-    if question.options:
-        gold = _option(question.answer, question.options)
-        return gold is not None and _option(answer, question.options) == gold
-    return _plain(answer) == _plain(question.answer)
-
-
-def _option(text: str, options: Sequence[str]) -> int | None:
-    """The number of the option that `text` names: "red", "B", "(B) red"."""
-    plain = _plain(text)
-    if plain in (texts := [_plain(option) for option in options]):
-        return texts.index(plain)
-    letter = re.match(r"\(?([a-z])(?:[).:\s]|$)", plain)
-    number = ord(letter[1]) - ord("a") if letter else len(options)
-    return number if number < len(options) else None
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split()).rstrip(".!? ")

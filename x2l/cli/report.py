@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from x2l import __version__, registry
-from x2l.cli.questions import is_right
+from x2l.evaluation.scoring import is_right
 from x2l.pipeline import Pipeline
 from x2l.types import Answer, Question, VideoIndex
 
@@ -118,7 +118,7 @@ def _spent(seconds) -> str:
 
 
 def _verdict_line(question: Question, answer: Answer) -> str:
-    right = is_right(question, answer.text)
+    right = None if question.answer is None else is_right(answer.text, question)
     verdict = {None: "", True: "right", False: "wrong"}[right]
     expected = f" (expected {question.answer})" if right is False else ""
     said = click.style(" ".join(answer.text.split()), bold=True)
@@ -126,8 +126,8 @@ def _verdict_line(question: Question, answer: Answer) -> str:
 
 
 def _verdicts(asked: Iterable[Question], answers: Iterable[Answer]) -> list[bool]:
-    judged = (is_right(question, answer.text) for question, answer in zip(asked, answers, strict=True))
-    return [right for right in judged if right is not None]
+    pairs = zip(asked, answers, strict=True)
+    return [is_right(answer.text, question) for question, answer in pairs if question.answer is not None]
 
 
 def _groups(asked: Iterable[Question], answers: Iterable[Answer]) -> list[str]:

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import click
-import torch
 import transformers
-import yaml
 
 from x2l import registry
+from x2l.backbones._loading import require_device
 from x2l.cli.options import Options
 from x2l.errors import X2LError
 from x2l.pipeline import Pipeline
 from x2l.recipe import Recipe
+from x2l.settings import read_settings
 from x2l.types import VideoIndex
 from x2l.video import Video, open_video
 
@@ -33,10 +33,9 @@ def make_recipe(options: Options, stored: Mapping[str, Any] | None = None) -> Re
     data = dict(stored or {})
     if options.recipe:
         Recipe.load(options.recipe)  # its errors name the file
-        data |= yaml.safe_load(Path(options.recipe).read_text(encoding="utf-8"))
+        data |= read_settings(options.recipe)
     recipe = Recipe.from_mapping(data).apply(options.overrides()).check()
-    _check_dtype(recipe.backbone.get("dtype"))
-    _check_device(recipe.backbone.get("device"))
+    require_device(recipe.backbone.get("device", "cpu"))
     return recipe
 
 
@@ -57,9 +56,11 @@ def make_recipe_for(index: VideoIndex, source: str, options: Options) -> Recipe:
 
 
 def remembered(recipe: Recipe) -> dict[str, Any]:
-    """What an index keeps of the recipe; the device is that of whoever asks."""
+    """What an index keeps of the recipe, for any working directory; the device is that of whoever asks."""
     data = recipe.to_mapping()
     data["backbone"].pop("device", None)
+    if model := data["backbone"].get("model"):
+        data["backbone"]["model"] = str(Path(model).resolve())
     return data
 
 
@@ -90,19 +91,3 @@ def _comparable(recipe: Recipe, key: str) -> Any:
     if key == "compressor":
         return registry.describe(registry.build(key, recipe.compressor))
     return recipe.to_mapping()[key]
-
-
-def _check_device(name: Any) -> None:
-    try:
-        if name is not None:
-            torch.empty(0, device=name)
-    # torch raises AssertionError where it was built without CUDA.
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
-        seen = f"{torch.cuda.device_count()} CUDA devices"
-        raise X2LError(f"device {name!r}: not available, this PyTorch sees the cpu and {seen}") from error
-
-
-def _check_dtype(name: Any) -> None:
-    dtype = getattr(torch, str(name), None)
-    if name is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise X2LError(f"backbone.dtype: expected float32, bfloat16 or float16, got {name!r}")

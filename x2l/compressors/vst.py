@@ -25,7 +25,7 @@ class VST(Compressor):
         is the released code's rule and raises where that is undefined (carry >= ratio, or a chunk
         without a VST); "reset" takes the carry modulo the ratio and gives every chunk at least one VST.
 
-    Source: Video-X^2L (arXiv 2506.21184), section 3.2; VSTs: Video-XL (arXiv 2409.14485), section 3.2.
+    Source: Video-X^2L (arXiv 2506.21184), section 3.3; VSTs: Video-XL (arXiv 2409.14485), section 3.2.
     Differs: the first/last rule is in the released code, not in the paper.
     """
 
@@ -33,6 +33,12 @@ class VST(Compressor):
     carry: Literal["release", "reset"] = "reset"
 
     requires = frozenset({"vst"})
+
+    def __post_init__(self):
+        if self.edge_ratio is not None and self.edge_ratio < 1:
+            raise X2LError(
+                f"compressor.edge_ratio: expected a positive integer or null, got {self.edge_ratio}"
+            )
 
     def encode(
         self, backbone: Backbone, prefix: KV, chunks: Iterable[Chunk], ratios: Sequence[int]

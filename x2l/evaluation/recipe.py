@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from x2l.errors import X2LError, unknown
 from x2l.evaluation.data import DATA, Folder, Needles
 from x2l.fields import arguments
-from x2l.recipe import Recipe, _parse, _set
+from x2l.recipe import Recipe
+from x2l.settings import overridden, read_settings
 
 
 @dataclass(frozen=True)
@@ -49,16 +48,9 @@ class Evaluation:
 
         Raises X2LError naming the file and the dotted path of what is unknown, missing or of the wrong type.
         """
+        data = read_settings(path)
         try:
-            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise X2LError(f"recipe {path}: cannot be read, {error.__class__.__name__}") from error
-        except yaml.YAMLError as error:
-            raise X2LError(f"recipe {path}: not YAML, {' '.join(str(error).split())}") from error
-        if not isinstance(data, Mapping):
-            raise X2LError(f"recipe {path}: expected a mapping of keys to values")
-        try:
-            return cls.from_mapping(_overridden(data, overrides))
+            return cls.from_mapping(overridden(data, overrides))
         except X2LError as error:
             raise X2LError(f"recipe {path}: {error}") from error
 
@@ -85,16 +77,6 @@ class Evaluation:
         }
         canonical = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def _overridden(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    changed = json.loads(json.dumps(data))
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise X2LError(f"override {override!r}: expected dotted.key=value")
-        _set(changed, key, _parse(text, override))
-    return changed
 
 
 def _row(path: str, mapping: Mapping[str, Any]) -> Recipe:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+
+from x2l.errors import X2LError, unknown
+from x2l.needles.questions import TEMPLATES
 
 TOKENS_PER_QUESTION = 20
 
@@ -29,6 +34,27 @@ class Stage:
     questions: dict[str, int]
     tokens_per_step: int = 4000
     lr: float = 1.0
+
+    def check(self, path: str) -> None:
+        """Raise X2LError naming the field under `path` that no video can have."""
+        for name in ("num_steps", "tokens_per_step", "lr"):
+            require(getattr(self, name) > 0, f"{path}.{name}", "a positive number", getattr(self, name))
+        for name in ("chunks", "frames_per_chunk"):
+            lowest, highest = getattr(self, name)
+            require(1 <= lowest <= highest, f"{path}.{name}", "1 <= first <= last", [lowest, highest])
+        self._check_ratios(f"{path}.ratios")
+        for kind in self.questions:
+            if kind not in TEMPLATES:
+                raise unknown(f"{path}.questions.{kind}", kind, TEMPLATES)
+        _require_weights(self.questions, f"{path}.questions")
+
+    def _check_ratios(self, path: str) -> None:
+        for name in self.ratios:
+            is_name = re.fullmatch(r"[1-9]\d*(/[1-9]\d*)?", name) is not None
+            levels = name.split("/")
+            fits = is_name and (len(levels) == 1 or (len(set(levels)) == 2 and "1" not in levels))
+            require(fits, f"{path}.{name}", '"1", one ratio ("8") or two different ones ("2/32")', name)
+        _require_weights(self.ratios, path)
 
 
 @dataclass(frozen=True)
@@ -56,6 +82,7 @@ class Curriculum:
     stages: list[Stage]
     seed: int
     tokens_per_frame: int = 16
+    """Of the backbone: decides how many videos fit into a step."""
     _ends: list[int] = field(init=False)
 
     def __post_init__(self):
@@ -95,3 +122,14 @@ def _draw_detailed(rng: np.random.Generator, num_chunks: int) -> tuple[int, ...]
     """One to four random chunks."""
     count = min(num_chunks, int(rng.integers(1, 5)))
     return tuple(sorted(rng.choice(num_chunks, count, replace=False).tolist()))
+
+
+def _require_weights(weights: dict[str, Any], path: str) -> None:
+    fits = sum(weights.values()) > 0 and min(weights.values()) >= 0
+    require(fits, path, "numbers of 0 or more, not all of them 0", weights)
+
+
+def require(condition: bool, path: str, expected: str, got: Any) -> None:
+    """Raise X2LError naming a field of the recipe unless its value fits."""
+    if not condition:
+        raise X2LError(f"{path}: expected {expected}, got {got!r}")

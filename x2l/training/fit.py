@@ -2,123 +2,104 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
-import lightning
+import click
 import torch
-import yaml
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger
-from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
 
 from x2l.backbones._video_xl_model import VideoXLConfig, VideoXLForCausalLM
 from x2l.backbones.video_xl import VideoXL
+from x2l.errors import X2LError
 from x2l.needles.vocabulary import build_tokenizer
-from x2l.training.curriculum import Curriculum, Stage
+from x2l.training.checkpoint import is_complete, num_bytes, release, save
+from x2l.training.curriculum import Curriculum
 from x2l.training.frames import NeedleFrames
 from x2l.training.language import LanguageModule
+from x2l.training.loop import steps_done, train
+from x2l.training.module import TrainingModule
 from x2l.training.needle_batches import NeedleBatches
+from x2l.training.recipe import ModelSizes, TrainingRecipe
 from x2l.training.start import start_language_model
 from x2l.training.vision import VisionModule
 
+RELEASE = "x2l_tiny"
+
 
 def fit(recipe_path: Path, out: Path, num_workers: int = 1) -> Path:
-    """Run the recipe's stages that are not done yet; returns the folder of the last checkpoint.
+    """Run the recipe's stages that are not done yet; returns the folder of the released checkpoint.
 
-    Each stage leaves a checkpoint folder (out/vision, out/language) that `x2l ask` can load, and a
-    Lightning checkpoint every `checkpoint_every` steps from which a killed run goes on.
+    Leaves out/vision and out/language with fp32 weights, log.jsonl and a Lightning checkpoint from which a
+    stopped run goes on, and out/x2l_tiny with the fp16 weights that are shipped. `x2l ask` loads each.
+
+    Raises X2LError naming the field of the recipe that is wrong.
     """
-    recipe = yaml.safe_load(recipe_path.read_text())
-    lightning.seed_everything(recipe["seed"], workers=True)
-    vision = out / "vision"
-    if not (vision / "config.json").is_file():
+    recipe = TrainingRecipe.load(recipe_path)
+    vision, language, released = (out / name for name in ("vision", "language", RELEASE))
+    if not is_complete(vision):
         _fit_vision(recipe, vision, num_workers)
-    language = out / "language"
-    if not (language / "config.json").is_file():
+    if not is_complete(language):
         _fit_language(recipe, vision, language, num_workers)
-    return language
+    if not is_complete(released):
+        backbone = VideoXL.from_pretrained(str(language))
+        release(backbone.model, backbone.tokenizer, released)
+        click.echo(f"x2l: {released}: {num_bytes(released) / 1e6:.1f} MB", err=True)
+    return released
 
 
-def _fit_vision(recipe: dict, folder: Path, num_workers: int) -> None:
-    tokenizer = build_tokenizer()
-    options = recipe["vision"]
-    network = new_network(recipe["model"], tokenizer)
+def _fit_vision(recipe: TrainingRecipe, folder: Path, num_workers: int) -> None:
+    torch.manual_seed(recipe.seed)
+    options, tokenizer = recipe.vision, build_tokenizer()
+    network = new_network(recipe.model, tokenizer)
     # The fused kernel's backward pass is slow for sequences as short as a frame's patches.
     network.model.vision_tower.vision_tower.vision_model.set_attn_implementation("eager")
-    module = VisionModule(network, options["num_steps"], options["muon_lr"], options["adamw_lr"])
-    resume, first = _resume(folder)
-    data = NeedleFrames(
-        network.config.vision.image_size, options["batch_size"], options["num_steps"], recipe["seed"], first
-    )
-    _run(module, data, recipe, folder, resume, num_workers)
-    _save(network, tokenizer, folder)
+    module = VisionModule(network, options.num_steps, options.muon_lr, options.adamw_lr)
+    image_size, first = recipe.model.vision_config.image_size, steps_done(folder)
+    data = NeedleFrames(image_size, options.batch_size, options.num_steps, recipe.seed, first)
+    _train(module, data, recipe, folder, num_workers)
+    save(network, tokenizer, folder)
 
 
-def _fit_language(recipe: dict, vision: Path, folder: Path, num_workers: int) -> None:
-    options = recipe["language"]
-    backbone = VideoXL.from_pretrained(str(vision))
-    curriculum = Curriculum([Stage(**stage) for stage in options["stages"]], recipe["seed"])
-    module = LanguageModule(
-        backbone, curriculum, options["muon_lr"], options["adamw_lr"], options["retrieval_weight"]
-    )
-    resume, first = _resume(folder)
-    if first == 0:
-        visual_tokens = next(iter(NeedleBatches(curriculum, backbone))).visual_tokens
-        start_language_model(backbone.model, visual_rms=visual_tokens.square().mean().sqrt().item())
-    _run(module, NeedleBatches(curriculum, backbone, first), recipe, folder, resume, num_workers)
-    _save(backbone.model, backbone.tokenizer, folder)
+def _fit_language(recipe: TrainingRecipe, vision: Path, folder: Path, num_workers: int) -> None:
+    torch.manual_seed(recipe.seed)
+    options, backbone = recipe.language, VideoXL.from_pretrained(str(vision))
+    curriculum = Curriculum(options.stages, recipe.seed, backbone.geometry.tokens_per_frame)
+    module = LanguageModule(backbone, curriculum, options.muon_lr, options.adamw_lr, options.retrieval_weight)
+    # The frozen tower works in the loading processes, on the CPU, wherever the language model is trained.
+    data = NeedleBatches(curriculum, VideoXL.from_pretrained(str(vision)), steps_done(folder))
+    if data.first_step == 0:
+        rms = data.batch(0).visual_tokens.square().mean().sqrt().item()
+        start_language_model(backbone.model, visual_rms=rms)
+    _train(module, data, recipe, folder, num_workers)
+    save(backbone.model, backbone.tokenizer, folder)
 
 
-def new_network(model: dict, tokenizer) -> VideoXLForCausalLM:
-    """A random network of the recipe's sizes with VST projections that start as copies of the others."""
+def new_network(sizes: ModelSizes, tokenizer: PreTrainedTokenizerBase) -> VideoXLForCausalLM:
+    """A random network of the recipe's sizes."""
     config = VideoXLConfig(
         vocab_size=len(tokenizer),
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        **model,
+        **asdict(sizes),
     )
     return VideoXLForCausalLM(config)
 
 
-def _run(module, data, recipe: dict, folder: Path, resume: Path | None, num_workers: int) -> None:
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        precision=recipe["precision"],
-        max_epochs=1,
-        logger=CSVLogger(folder, name="log", version=""),
-        callbacks=[
-            ModelCheckpoint(
-                folder,
-                filename="last",
-                every_n_train_steps=recipe["checkpoint_every"],
-                enable_version_counter=False,
-            ),
-            TQDMProgressBar(refresh_rate=50),
-        ],
-        log_every_n_steps=10,
-        enable_model_summary=False,
+def _train(module: TrainingModule, data, recipe: TrainingRecipe, folder: Path, num_workers: int) -> None:
+    train(
+        module,
+        data,
+        folder,
+        accelerator=_accelerator(recipe.accelerator),
+        precision=recipe.precision,
+        checkpoint_every=recipe.checkpoint_every,
+        num_workers=num_workers,
     )
-    loader = DataLoader(
-        data, batch_size=None, num_workers=num_workers, prefetch_factor=8 if num_workers else None
-    )
-    trainer.fit(module, loader, ckpt_path=resume, weights_only=True if resume else None)
 
 
-def _resume(folder: Path) -> tuple[Path | None, int]:
-    """The Lightning checkpoint to go on from, and how many steps it has behind it."""
-    path = folder / "last.ckpt"
-    if not path.is_file():
-        return None, 0
-    return path, torch.load(path, weights_only=True, map_location="cpu")["x2l_step"]
-
-
-def _save(network, tokenizer, folder: Path) -> None:
-    network.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-if __name__ == "__main__":
-    import sys
-
-    torch.set_num_threads(int(__import__("os").environ.get("OMP_NUM_THREADS", 1)))
-    fit(Path(sys.argv[1]), Path(sys.argv[2]))
+def _accelerator(name: str) -> str:
+    has_cuda = torch.cuda.is_available()
+    if name == "gpu" and not has_cuda:
+        raise X2LError("accelerator: expected auto or cpu, this PyTorch sees no CUDA device")
+    return ("gpu" if has_cuda else "cpu") if name == "auto" else name

@@ -46,7 +46,8 @@ class NeedleFrames(IterableDataset):
             yield self._batch(np.random.default_rng([self.seed, number]), footage)
 
     def __len__(self) -> int:
-        return self.num_batches - self.first_batch
+        """Of the whole stage: Lightning counts the batches before a resumed run's first one as fetched."""
+        return self.num_batches
 
     def _batch(self, rng: np.random.Generator, footage: list):
         frames, labels = [], []
@@ -56,7 +57,7 @@ class NeedleFrames(IterableDataset):
             size = FILE_SIZE if rng.random() < 0.5 else self.image_size
             renderer = Renderer(size, chosen)
             for second in range(8):
-                frame = renderer.frame(script, second)
+                frame = renderer.frame(script, float(second))
                 frames.append(compressed(frame, rng) if size == FILE_SIZE else frame)
                 labels.append(labels_of(script, second))
         pixels = torch.cat([preprocess(frame[None], self.image_size) for frame in frames])
@@ -65,7 +66,7 @@ class NeedleFrames(IterableDataset):
 
 def labels_of(script: Script, second: int) -> dict[str, list[int] | int]:
     """Class numbers of the four cards (by cell) and of the scene."""
-    scene = script.scene(second)
+    scene = script.scene(float(second))
     cards = sorted(script.cards[second], key=lambda card: card.cell)
     of_cards = {
         name: [classes.index(getattr(card, name)) for card in cards] for name, classes in CARD_LABELS.items()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
-import lightning
 import numpy as np
 import torch
 from einops import einsum, rearrange
@@ -17,13 +17,14 @@ from x2l.cache import assemble
 from x2l.compressors.identity import Identity
 from x2l.compressors.vst import VST
 from x2l.training.curriculum import Curriculum, Shape
+from x2l.training.module import TrainingModule
 from x2l.training.needle_batches import NeedleBatch
-from x2l.training.optim import muon_and_adamw, warmup_then_linear_decay
+from x2l.training.optim import muon_and_adamw
 from x2l.training.packing import IGNORED
 from x2l.types import KV, Chunk, IndexSpec, Plan, VideoIndex
 
 
-class LanguageModule(lightning.LightningModule):
+class LanguageModule(TrainingModule):
     """Encode, assemble and answer with the functions of inference; the loss is on answer tokens only."""
 
     def __init__(
@@ -34,37 +35,24 @@ class LanguageModule(lightning.LightningModule):
         adamw_lr: float,
         retrieval_weight: float = 0.0,
     ):
-        super().__init__()
+        super().__init__(curriculum.num_steps, muon_lr, adamw_lr)
         self.retrieval_weight = retrieval_weight
         self.backbone, self.curriculum = backbone, curriculum
         self.network = backbone.model
         self.network.model.vision_tower.requires_grad_(False)
         self.network.model.mm_projector.requires_grad_(False)
-        self.muon_lr, self.adamw_lr = muon_lr, adamw_lr
-        self.automatic_optimization = False
-        self.step = 0
 
     def configure_optimizers(self):
-        return muon_and_adamw([self.network], self.muon_lr, self.adamw_lr)
+        return muon_and_adamw([self.network], *self.learning_rates)
 
-    def training_step(self, batch: NeedleBatch, _) -> None:
+    def training_step(self, batch: NeedleBatch, _) -> dict[str, Any]:
         logits, labels, kinds = self.answer_logits(batch)
-        answer_loss, retrieval_loss = cross_entropy(logits, labels), self.retrieval_loss(batch)
-        loss = answer_loss + self.retrieval_weight * retrieval_loss
-        optimizers = self.optimizers()
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        self.manual_backward(loss)
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        factor = self.curriculum.stage(self.step).lr * warmup_then_linear_decay(
-            self.step, self.curriculum.num_steps, warmup=100
+        losses = {"loss": cross_entropy(logits, labels), "retrieval_loss": self.retrieval_loss(batch)}
+        total = losses["loss"] + self.retrieval_weight * losses["retrieval_loss"]
+        self.learn(total, self.curriculum.stage(self.step).lr, max_grad_norm=1.0)
+        return {name: loss.detach() for name, loss in losses.items()} | accuracies(
+            logits, labels, kinds, batch.shape
         )
-        for optimizer, lr in zip(optimizers, (self.muon_lr, self.adamw_lr), strict=True):
-            optimizer.param_groups[0]["lr"] = lr * factor
-            optimizer.step()
-        self.step += 1
-        self.log_dict({"loss": answer_loss, "retrieval_loss": retrieval_loss}, prog_bar=True)
-        self.log_dict(accuracies(logits, labels, kinds, batch.shape))
 
     def answer_logits(self, batch: NeedleBatch) -> tuple[Float[Tensor, "answers vocab"], Tensor, list[str]]:
         """Logits and labels at every answer token, with the kind of question each belongs to."""
@@ -92,25 +80,33 @@ class LanguageModule(lightning.LightningModule):
             return batch.visual_tokens.new_zeros(())
         videos, texts, gold = zip(*batch.retrieval, strict=True)
         words = torch.stack([self.backbone.embed_ids(ids).mean(dim=0) for ids in texts])
-        frames = rearrange(
-            batch.visual_tokens,
-            "videos (chunks frames tokens) hidden -> videos chunks frames tokens hidden",
-            chunks=batch.shape.num_chunks,
-            frames=batch.shape.frames_per_chunk,
-        ).mean(dim=3)
-        scores = einsum(
-            frames[list(videos)], words, "asked chunks frames hidden, asked hidden -> asked chunks frames"
-        )
-        return cross_entropy(scores.amax(dim=-1).float(), torch.tensor(gold, device=scores.device))
+        scores = retrieval_scores(frame_means(batch)[list(videos)], words)
+        return cross_entropy(scores, torch.tensor(gold, device=scores.device))
 
     def transfer_batch_to_device(self, batch: NeedleBatch, device: torch.device, _) -> NeedleBatch:
         return batch.to(device)
 
-    def on_save_checkpoint(self, checkpoint) -> None:
-        checkpoint["x2l_step"] = self.step
 
-    def on_load_checkpoint(self, checkpoint) -> None:
-        self.step = checkpoint["x2l_step"]
+def frame_means(batch: NeedleBatch) -> Float[Tensor, "videos chunks frames hidden"]:
+    """The mean visual token of every frame: what the attention oracle stores in an index."""
+    return rearrange(
+        batch.visual_tokens,
+        "videos (chunks frames tokens) hidden -> videos chunks frames tokens hidden",
+        chunks=batch.shape.num_chunks,
+        frames=batch.shape.frames_per_chunk,
+    ).mean(dim=3)
+
+
+def retrieval_scores(
+    frames: Float[Tensor, "asked chunks frames hidden"], words: Float[Tensor, "asked hidden"]
+) -> Float[Tensor, "asked chunks"]:
+    """The attention oracle's score (dot, max) of every chunk for the mean word of each question."""
+    # Chunks differ by little beside what they share, and bf16 would round that away.
+    with torch.autocast(words.device.type, enabled=False):
+        scores = einsum(
+            frames.float(), words.float(), "asked chunks frames hidden, asked hidden -> asked chunks frames"
+        )
+    return scores.amax(dim=-1)
 
 
 def encode_batch(

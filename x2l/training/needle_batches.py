@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from x2l.needles.world import Script, write_script
 from x2l.training.curriculum import Curriculum, Shape
 from x2l.training.frames import noisy
 from x2l.training.packing import Packed, pack
-from x2l.types import Question
+from x2l.types import Question, X2LError
 
 BACKGROUNDS_PER_VIDEO = 6
 
@@ -46,7 +47,8 @@ class NeedleBatch:
 class NeedleBatches(IterableDataset):
     """One batch per step of the curriculum; batch i depends on (seed, i) only, so that runs resume exactly.
 
-    The tower is frozen here: its tokens are made in the loading process.
+    The tower is frozen here: its tokens are made in the loading process. `backbone` must stay on the CPU,
+    because a loading process that is forked cannot use CUDA; give it a copy of the one that is trained.
     """
 
     curriculum: Curriculum
@@ -56,20 +58,22 @@ class NeedleBatches(IterableDataset):
     def __iter__(self) -> Iterator[NeedleBatch]:
         worker = get_worker_info()
         offset, stride = (worker.id, worker.num_workers) if worker else (0, 1)
-        if worker:
-            torch.set_num_threads(1)
-        self._footage = backgrounds.load("train", self.curriculum.seed)
         for step in range(self.first_step + offset, self.curriculum.num_steps, stride):
             yield self.batch(step)
 
     def __len__(self) -> int:
-        return self.curriculum.num_steps - self.first_step
+        """Of the whole stage: Lightning counts the steps before a resumed run's first one as fetched."""
+        return self.curriculum.num_steps
 
     def batch(self, step: int) -> NeedleBatch:
+        """The batch of one step. Raises X2LError if a video has none of the stage's questions."""
         rng = np.random.default_rng([self.curriculum.seed, step, 1])
         shape = self.curriculum.shape(step)
         videos = [self._video(rng, step, shape) for _ in range(shape.num_videos)]
         tokens, questions = zip(*videos, strict=True)
+        if not all(questions):
+            kinds = ", ".join(self.curriculum.stage(step).questions)
+            raise X2LError(f"step {step}: no question of {kinds} fits a video of {shape.num_chunks} chunks")
         return NeedleBatch(
             shape,
             torch.stack(tokens),
@@ -89,11 +93,15 @@ class NeedleBatches(IterableDataset):
         )
         picks = rng.integers(len(self._footage), size=BACKGROUNDS_PER_VIDEO)
         renderer = Renderer(self._image_size, [self._footage[i].variant(rng) for i in picks])
-        frames = renderer.clip(script, np.arange(script.num_seconds))
+        frames = renderer.clip(script, np.arange(script.num_seconds, dtype=float))
         with torch.no_grad():
             pixels = noisy(preprocess(frames, self._image_size), rng)
             tokens = self.backbone.model.visual_tokens(pixels).flatten(0, 1)
         return tokens, self._questions(script, rng, step, shape)
+
+    @cached_property
+    def _footage(self) -> list[backgrounds.Background]:
+        return backgrounds.load("train", self.curriculum.seed)
 
     @property
     def _image_size(self) -> int:

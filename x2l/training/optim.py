@@ -19,10 +19,10 @@ def muon_and_adamw(
     Muon takes the two-dimensional weights inside transformer layers; embeddings, heads, norms and
     biases go to AdamW.
     """
-    named = {name: p for module in modules for name, p in module.named_parameters() if p.requires_grad}
-    matrices = [p for name, p in named.items() if p.ndim == 2 and ".layers." in f".{name}"]
-    chosen = {id(p) for p in matrices}
-    others = [p for p in named.values() if id(p) not in chosen]
+    named = [item for module in modules for item in module.named_parameters() if item[1].requires_grad]
+    is_matrix = [p.ndim == 2 and ".layers." in f".{name}" for name, p in named]
+    matrices = [p for (_, p), chosen in zip(named, is_matrix, strict=True) if chosen]
+    others = [p for (_, p), chosen in zip(named, is_matrix, strict=True) if not chosen]
     return [
         torch.optim.Muon(matrices, lr=muon_lr, weight_decay=weight_decay, adjust_lr_fn="original"),
         torch.optim.AdamW(others, lr=adamw_lr, weight_decay=weight_decay, betas=(0.9, 0.98)),

@@ -40,11 +40,12 @@ class Packed:
         return Packed(*(t.to(device) for t in (self.ids, self.positions, self.segments, self.labels)))
 
 
-Pair = tuple[Int[Tensor, " prompt"], Int[Tensor, " answer"]]
+Pair = tuple[Int[Tensor, " _"], Int[Tensor, " _"]]
+"""Ids of a prompt and of its answer."""
 
 
 def pack(rows: Sequence[Sequence[Pair]]) -> Packed:
-    """One row per video, each a sequence of (prompt ids, answer ids)."""
+    """One row per video, each a sequence of one or more (prompt ids, answer ids)."""
     packed = [_pack_row(row) for row in rows]
     fillers = {"ids": 0, "positions": 0, "segments": -1, "labels": IGNORED}
     return Packed(
@@ -60,7 +61,9 @@ def _pack_row(row: Sequence[Pair]) -> dict[str, Int[Tensor, " tokens"]]:
     return {name: torch.cat([column[name] for column in columns]) for name in columns[0]}
 
 
-def _question(number: int, prompt: Tensor, answer: Tensor) -> dict[str, Int[Tensor, " tokens"]]:
+def _question(
+    number: int, prompt: Int[Tensor, " prompt"], answer: Int[Tensor, " answer"]
+) -> dict[str, Int[Tensor, " tokens"]]:
     """The last answer token is a label only: nothing is read behind it."""
     ids = torch.cat((prompt, answer[:-1]))
     labels = torch.cat((torch.full((len(prompt) - 1,), IGNORED), answer))

@@ -1,0 +1,64 @@
+"""What the README shows, run as it stands."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from x2l import registry
+from x2l.cli.app import main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+LONG_COMMANDS = ("fit", "eval")
+
+
+def section(heading: str) -> str:
+    return re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", README, re.M | re.S).group(1)
+
+
+def commands(text: str) -> list[list[str]]:
+    lines = [
+        line for block in re.findall(r"^```bash\n(.*?)^```", text, re.M | re.S) for line in block.splitlines()
+    ]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("x2l ")]
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A folder in which the README's relative paths exist and what it writes is thrown away."""
+    for name in ("examples", "recipes"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "_registered", {slot: {} for slot in registry.SLOTS})
+
+
+def test_there_is_something_to_run():
+    assert len(PYTHON) >= 2
+    assert len(commands(section("Use"))) >= 5
+
+
+@pytest.mark.parametrize("code", PYTHON)
+def test_python_block(code, checkout, capsys):
+    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    assert capsys.readouterr().out.strip()
+
+
+def test_commands(checkout, capsys):
+    for arguments in commands(section("Use")):
+        assert main(arguments) == 0, arguments
+    assert capsys.readouterr().out
+
+
+def test_long_commands_name_files_that_exist():
+    named = [arguments for arguments in commands(README) if arguments[0] in LONG_COMMANDS]
+    assert named
+    assert all((ROOT / arguments[1]).is_file() for arguments in named)
+
+
+def test_ten_lines_name_all_four_slots():
+    code = PYTHON[0]
+    assert all(f'"{slot}"' in code for slot in registry.SLOTS)
+    assert len(code.strip().splitlines()) <= 14

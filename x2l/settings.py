@@ -1,0 +1,58 @@
+"""Reading YAML settings and overriding them from the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from x2l.errors import X2LError
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises X2LError naming the file if there is none."""
+    try:
+        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise X2LError(f"recipe {path}: cannot be read, {error.__class__.__name__}") from error
+    except yaml.YAMLError as error:
+        raise X2LError(f"recipe {path}: not YAML, {' '.join(str(error).split())}") from error
+    if not isinstance(data, Mapping):
+        raise X2LError(f"recipe {path}: expected a mapping of keys to values")
+    return {str(key): value for key, value in data.items()}
+
+
+def overridden(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of plain data with "dotted.key=value" overrides; values are YAML ("ratios=[2, 8]").
+
+    Raises X2LError for an override that cannot be read.
+    """
+    changed = json.loads(json.dumps(data))
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise X2LError(f"override {override!r}: expected dotted.key=value")
+        _set(changed, key, _parse(text, override))
+    return changed
+
+
+def _parse(text: str, override: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise X2LError(f"override {override!r}: the value is not YAML") from error
+
+
+def _set(data: dict[str, Any], key: str, value: Any) -> None:
+    """Set a nested key; a method that was given by name alone becomes a mapping."""
+    *parents, last = key.split(".")
+    for depth, name in enumerate(parents, start=1):
+        inner = data.setdefault(name, {})
+        inner = data[name] = {"name": inner} if isinstance(inner, str) else inner
+        if not isinstance(inner, dict):
+            raise X2LError(f"{key}: {'.'.join(parents[:depth])} has no fields of its own")
+        data = inner
+    data[last] = value

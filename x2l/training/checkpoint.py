@@ -1,0 +1,37 @@
+"""Checkpoint folders in Hugging Face's layout that are either complete or not there."""
+
+from __future__ import annotations
+
+import copy
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+CONFIG = "config.json"
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether `save` has ended there: config.json comes last."""
+    return (folder / CONFIG).is_file()
+
+
+def save(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write weights, tokenizer and configuration into `folder`, beside what else is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
+        network.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        for file in sorted(Path(partial).iterdir(), key=lambda file: file.name == CONFIG):
+            os.replace(file, folder / file.name)
+
+
+def release(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write the folder that is shipped: the weights as they were trained, rounded to fp16."""
+    save(copy.deepcopy(network).half(), tokenizer, folder)
+
+
+def num_bytes(folder: Path) -> int:
+    """Size of all files of a checkpoint folder."""
+    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())

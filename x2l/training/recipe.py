@@ -1,0 +1,156 @@
+"""The recipe of a training run: sizes, stages, learning rates. Plain YAML, strictly checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from x2l.errors import X2LError
+from x2l.fields import arguments
+from x2l.settings import read_settings
+from x2l.training.curriculum import Stage, require
+from x2l.training.start import FAST_FREQUENCIES
+
+
+@dataclass(frozen=True)
+class TowerSizes:
+    """Sizes of the CLIP-style tower, by transformers' names."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    image_size: int
+    patch_size: int
+    hidden_act: Literal["quick_gelu", "gelu"] = "quick_gelu"
+
+    def check(self, path: str) -> None:
+        require(
+            self.hidden_size % self.num_attention_heads == 0,
+            f"{path}.hidden_size",
+            f"a multiple of num_attention_heads ({self.num_attention_heads})",
+            self.hidden_size,
+        )
+        # Patches are pooled two by two, and the tokens divided over two by two cells.
+        require(
+            self.image_size % (4 * self.patch_size) == 0,
+            f"{path}.image_size",
+            f"a multiple of four patches ({4 * self.patch_size})",
+            self.image_size,
+        )
+
+
+@dataclass(frozen=True)
+class ModelSizes:
+    """Sizes of the network, by the names of its config.json."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    max_position_embeddings: int
+    vision_config: TowerSizes
+    beacon_param: list[Literal["q", "k", "v", "o"]]
+    rope_theta: float = 1_000_000.0
+    initializer_range: float = 0.02
+    mm_vision_select_layer: int = -1
+
+    def check(self, path: str) -> None:
+        heads, smallest = self.num_attention_heads, 2 * FAST_FREQUENCIES
+        require(
+            self.hidden_size % heads == 0 and self.hidden_size // heads >= smallest,
+            f"{path}.hidden_size",
+            f"a multiple of num_attention_heads ({heads}), {smallest} or more for each",
+            self.hidden_size,
+        )
+        require(
+            self.num_key_value_heads == heads,
+            f"{path}.num_key_value_heads",
+            f"as many as num_attention_heads ({heads}), because values start as the identity",
+            self.num_key_value_heads,
+        )
+        require("o" in self.beacon_param, f"{path}.beacon_param", "a list with o", self.beacon_param)
+        self.vision_config.check(f"{path}.vision_config")
+
+
+@dataclass(frozen=True)
+class VisionOptions:
+    """First stage: the tower and the projector. `batch_size` counts frames, in eights."""
+
+    num_steps: int
+    batch_size: int
+    muon_lr: float
+    adamw_lr: float
+
+
+@dataclass(frozen=True)
+class LanguageOptions:
+    """Second stage: the language model and its VSTs."""
+
+    muon_lr: float
+    adamw_lr: float
+    stages: list[Stage]
+    retrieval_weight: float = 0.0
+    """Weight of the loss that aligns words with visual tokens, for the attention oracle."""
+
+    def check(self, path: str) -> None:
+        require(len(self.stages) > 0, f"{path}.stages", "at least one stage", self.stages)
+        for number, stage in enumerate(self.stages):
+            stage.check(f"{path}.stages.{number}")
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """Everything that decides a checkpoint, apart from rounding on other hardware."""
+
+    seed: int
+    model: ModelSizes
+    vision: VisionOptions
+    language: LanguageOptions
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    checkpoint_every: int = 500
+    """Steps (batches) between Lightning checkpoints."""
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where the trained part computes; "auto" is the first CUDA device, if there is one."""
+
+    def __post_init__(self):
+        require(self.seed >= 0, "seed", "0 or more", self.seed)
+        _require_positive(self)
+        self.model.check("model")
+        self.language.check("language")
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[Any, Any]) -> TrainingRecipe:
+        """A recipe from plain data.
+
+        Raises X2LError naming the dotted path of what is unknown, missing, of the wrong type or impossible.
+        """
+        return cls(**arguments(cls, {str(key): value for key, value in data.items()}, "", lambda _: None))
+
+    @classmethod
+    def load(cls, path: str | Path) -> TrainingRecipe:
+        """A recipe from a YAML file. Raises X2LError naming the file."""
+        data = read_settings(path)
+        try:
+            return cls.from_mapping(data)
+        except X2LError as error:
+            raise X2LError(f"recipe {path}: {error}") from error
+
+
+def _require_positive(recipe: TrainingRecipe) -> None:
+    """Every size, number of steps and learning rate; 0 only for the weight of a loss."""
+    parts = {
+        "": recipe,
+        "model.": recipe.model,
+        "model.vision_config.": recipe.model.vision_config,
+        "vision.": recipe.vision,
+        "language.": recipe.language,
+    }
+    for path, part in parts.items():
+        for name, value in vars(part).items():
+            if isinstance(value, int | float) and name not in ("seed", "mm_vision_select_layer"):
+                lowest_fits = value >= 0 if name == "retrieval_weight" else value > 0
+                require(lowest_fits, path + name, "a positive number", value)
