@@ -429,3 +429,29 @@ def test_special_tokens(tokenizer):
 def test_unknown_words_are_named_as_written(tokenizer):
     assert unknown_words(tokenizer, "What Zebra is on the giraffe?") == ["Zebra", "giraffe"]
     assert tokenizer.get_vocab() == build_tokenizer().get_vocab()
+
+
+def test_scoped_questions_are_decided_by_the_scene():
+    """The coloured shape is once in the asked scene, and elsewhere in the video too."""
+    script = write_script(np.random.default_rng(5), 6, 3, unique_pairs=8, filler_pairs=10)
+    questions = ask_all(script, np.random.default_rng(6), {"scoped": 20})
+    assert questions
+    for question in questions:
+        start_s, end_s = question.gold_spans_s[0]
+        fits = [
+            (second, card)
+            for second, cards in enumerate(script.cards)
+            for card in cards
+            if f"{card.colour} {card.shape}" in question.text
+        ]
+        inside = [card for second, card in fits if start_s <= second < end_s]
+        assert [str(card.digit) for card in inside] == [question.answer]
+        assert len(fits) > 1
+
+
+def test_the_pool_of_pairs_is_as_small_as_asked():
+    script = write_script(np.random.default_rng(5), 6, 3, unique_pairs=8, filler_pairs=10)
+    shown = [(card.colour, card.shape) for cards in script.cards for card in cards if card.shape != "bell"]
+    assert len(set(shown)) <= 18
+    with pytest.raises(X2LError, match="unique_pairs"):
+        write_script(np.random.default_rng(5), 6, unique_pairs=60, filler_pairs=41)

@@ -7,16 +7,19 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from x2l.needles.world import FRAME_COLOURS, PATTERNS, Scene, Script
+from x2l.needles.world import BELL, FRAME_COLOURS, PATTERNS, Scene, Script
 from x2l.types import Question, X2LError
 
+_DETAIL = (
+    "In the scene with the {cue} frame, what number is on the {card}?",
+    "What number is on the {card} in the scene with the {cue} frame?",
+    "Which digit is printed on the {card} in the scene with the {cue} frame?",
+    "Look at the scene with the {cue} frame. Which number does the {card} show?",
+)
+
 TEMPLATES: Mapping[str, tuple[str, ...]] = {
-    "detail": (
-        "In the scene with the {cue} frame, what number is on the {card}?",
-        "What number is on the {card} in the scene with the {cue} frame?",
-        "Which digit is printed on the {card} in the scene with the {cue} frame?",
-        "Look at the scene with the {cue} frame. Which number does the {card} show?",
-    ),
+    "detail": _DETAIL,
+    "scoped": _DETAIL,
     "before": (
         "Does the scene with the {cue} frame come before the scene with the {other} frame?",
         "Is the scene with the {cue} frame earlier than the scene with the {other} frame?",
@@ -52,6 +55,7 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = {
 
 GROUPS: Mapping[str, str] = {
     "detail": "detail",
+    "scoped": "detail",
     "before": "ordering",
     "after": "ordering",
     "count": "counting",
@@ -108,6 +112,30 @@ def _detail(script: Script, rng: np.random.Generator, count: int, scenes: Iterab
     ]
 
 
+def _scoped(script: Script, rng: np.random.Generator, count: int, scenes: Iterable[int]) -> list[_Drawn]:
+    """The digit on a coloured shape that its scene shows once and other scenes too: the frame decides."""
+    named = set(_named_scenes(script)) & set(scenes)
+    shown = [
+        (second // script.seconds_per_scene, card)
+        for second, cards in enumerate(script.cards)
+        for card in cards
+        if card.shape != BELL
+    ]
+    in_video = Counter((card.colour, card.shape) for _, card in shown)
+    in_scene = Counter((scene, card.colour, card.shape) for scene, card in shown)
+    cards = [
+        (script.scenes[scene], card)
+        for scene, card in shown
+        if scene in named
+        and in_scene[scene, card.colour, card.shape] == 1
+        and in_video[card.colour, card.shape] > 1
+    ]
+    return [
+        ({"cue": scene.cue, "card": f"{card.colour} {card.shape}"}, str(card.digit), (scene,))
+        for scene, card in _sample(rng, cards, count)
+    ]
+
+
 def _before(script: Script, rng: np.random.Generator, count: int, scenes: Iterable[int]) -> list[_Drawn]:
     named = _named_scenes(script)
     if len(named) < 2:
@@ -158,6 +186,7 @@ def _pattern(script: Script, rng: np.random.Generator, count: int, scenes: Itera
 
 _DRAW: Mapping[str, Callable[..., list[_Drawn]]] = {
     "detail": _detail,
+    "scoped": _scoped,
     "before": _before,
     "after": _after,
     "count": _count,

@@ -20,6 +20,7 @@ MAX_OPTIONS = 4
 _YES_NO = ("yes", "no")
 _ANSWERS = {
     "detail": tuple(map(str, range(10))),
+    "scoped": tuple(map(str, range(10))),
     "before": _YES_NO,
     "after": FRAME_COLOURS,
     "count": tuple(map(str, range(1, MAX_BELLS + 1))),

@@ -19,8 +19,8 @@ CARDS_PER_SECOND = 4
 MAX_BELLS = 6
 
 _NUM_CUES = len(FRAME_COLOURS) * len(PATTERNS)
-_NUM_PAIRS = len(CARD_COLOURS) * len(SHAPES)
-_MAX_UNIQUE_PAIRS = 60
+NUM_PAIRS = len(CARD_COLOURS) * len(SHAPES)
+MAX_UNIQUE_PAIRS = 60
 """The other pairs are fillers: they repeat freely and are never asked for."""
 _REPEATED_COLOURS = 6
 """Frame colours of one pattern once cues repeat: the rest stay absent, for "is there" questions."""
@@ -108,6 +108,8 @@ def write_script(
     seconds_per_scene: int = 10,
     last_scene_seconds: int | None = None,
     num_backgrounds: int = 1,
+    unique_pairs: int = MAX_UNIQUE_PAIRS,
+    filler_pairs: int = NUM_PAIRS - MAX_UNIQUE_PAIRS,
 ) -> Script:
     """Draw a video. Equal generators give equal scripts.
 
@@ -116,13 +118,19 @@ def write_script(
     at least twice the scenes of the other; one pattern has at least 1.5 times the scenes of any other (of
     8..23 scenes; fewer: at least one scene more; 24..32: as clear as unique frames allow, a tie from 30 on).
 
+    unique_pairs, filler_pairs: how many coloured shapes occur at most once, and how many others repeat; few
+    fillers make cards that only their scene tells apart.
+
     Raises X2LError for numbers that make no video.
     """
     last_scene_seconds = seconds_per_scene if last_scene_seconds is None else last_scene_seconds
     _check(num_scenes, seconds_per_scene, last_scene_seconds, num_backgrounds)
+    if unique_pairs < 0 or filler_pairs < 1 or unique_pairs + filler_pairs > NUM_PAIRS:
+        raise X2LError(f"unique_pairs + filler_pairs: expected 0 + 1 to {NUM_PAIRS} together")
     num_seconds = (num_scenes - 1) * seconds_per_scene + last_scene_seconds
     scenes = _draw_scenes(rng, num_scenes, seconds_per_scene, num_seconds, num_backgrounds)
-    return Script(scenes, _draw_cards(rng, num_seconds, seconds_per_scene), seconds_per_scene)
+    cards = _draw_cards(rng, num_seconds, seconds_per_scene, unique_pairs, filler_pairs)
+    return Script(scenes, cards, seconds_per_scene)
 
 
 def _check(num_scenes: int, seconds_per_scene: int, last_scene_seconds: int, num_backgrounds: int) -> None:
@@ -205,14 +213,16 @@ def _deal(rng: np.random.Generator, num_scenes: int, most: int) -> list[int]:
     return np.bincount(places, minlength=len(PATTERNS) - 1).tolist()
 
 
-def _draw_cards(rng, num_seconds: int, seconds_per_scene: int) -> tuple[tuple[Card, ...], ...]:
+def _draw_cards(
+    rng, num_seconds: int, seconds_per_scene: int, unique_pairs: int, filler_pairs: int
+) -> tuple[tuple[Card, ...], ...]:
     """Slot 4 s + c is the card in cell c at second s."""
     num_slots = num_seconds * CARDS_PER_SECOND
     bell_slots = _draw_bell_slots(rng, num_seconds)
     free_slots = rng.permutation(np.setdiff1d(np.arange(num_slots), bell_slots))
-    unique_slots = _spread(free_slots, seconds_per_scene * CARDS_PER_SECOND)[:_MAX_UNIQUE_PAIRS]
-    shuffled = rng.permutation(_NUM_PAIRS)
-    pairs = rng.choice(shuffled[_MAX_UNIQUE_PAIRS:], num_slots)
+    unique_slots = _spread(free_slots, seconds_per_scene * CARDS_PER_SECOND)[:unique_pairs]
+    shuffled = rng.permutation(NUM_PAIRS)
+    pairs = rng.choice(shuffled[unique_pairs:][:filler_pairs], num_slots)
     pairs[unique_slots] = shuffled[: len(unique_slots)]
     colours, shapes = np.divmod(pairs, len(SHAPES))
     names = np.array(SHAPES)[shapes]

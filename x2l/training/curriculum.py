@@ -10,6 +10,7 @@ import numpy as np
 
 from x2l.errors import X2LError, unknown
 from x2l.needles.questions import TEMPLATES
+from x2l.needles.world import MAX_UNIQUE_PAIRS, NUM_PAIRS
 
 TOKENS_PER_QUESTION = 20
 
@@ -25,6 +26,7 @@ class Stage:
     questions: at most so many per video, by kind.
     tokens_per_step: visual and (about) question tokens per step; as many videos as fit, at least one.
     lr: factor on the learning rates.
+    unique_pairs, filler_pairs: see x2l.needles.world.write_script.
     """
 
     num_steps: int
@@ -34,6 +36,8 @@ class Stage:
     questions: dict[str, int]
     tokens_per_step: int = 4000
     lr: float = 1.0
+    unique_pairs: int = MAX_UNIQUE_PAIRS
+    filler_pairs: int = NUM_PAIRS - MAX_UNIQUE_PAIRS
 
     def check(self, path: str) -> None:
         """Raise X2LError naming the field under `path` that no video can have."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from x2l.backbones._vision_tower import preprocess
 from x2l.backbones.video_xl import VideoXL
 from x2l.needles import backgrounds
-from x2l.needles.questions import ask_all
+from x2l.needles.questions import GROUPS, ask_all
 from x2l.needles.render import Renderer
 from x2l.needles.world import Script, write_script
 from x2l.training.curriculum import Curriculum, Shape
@@ -88,8 +89,14 @@ class NeedleBatches(IterableDataset):
         )
 
     def _video(self, rng: np.random.Generator, step: int, shape: Shape) -> tuple[Tensor, list[Question]]:
+        stage = self.curriculum.stage(step)
         script = write_script(
-            rng, shape.num_chunks, shape.frames_per_chunk, num_backgrounds=BACKGROUNDS_PER_VIDEO
+            rng,
+            shape.num_chunks,
+            shape.frames_per_chunk,
+            num_backgrounds=BACKGROUNDS_PER_VIDEO,
+            unique_pairs=stage.unique_pairs,
+            filler_pairs=stage.filler_pairs,
         )
         picks = rng.integers(len(self._footage), size=BACKGROUNDS_PER_VIDEO)
         renderer = Renderer(self._image_size, [self._footage[i].variant(rng) for i in picks])
@@ -110,15 +117,18 @@ class NeedleBatches(IterableDataset):
     def _questions(self, script: Script, rng, step: int, shape: Shape) -> list[Question]:
         """With two levels, details are asked of the detailed chunks, as a good oracle would select."""
         counts = dict(self.curriculum.stage(step).questions)
-        wanted = counts.get("detail", 0)
-        if shape.detailed:
-            counts["detail"] = wanted * shape.num_chunks
-        questions = ask_all(script, rng, counts)
         if not shape.detailed:
-            return questions
+            return ask_all(script, rng, counts)
+        wanted = {kind: count for kind, count in counts.items() if GROUPS[kind] == "detail"}
+        questions = ask_all(
+            script, rng, counts | {kind: count * shape.num_chunks for kind, count in wanted.items()}
+        )
         starts = {script.scenes[i].span_s for i in shape.detailed}
-        details = [q for q in questions if q.group == "detail" and q.gold_spans_s[0] in starts]
-        return details[:wanted] + [q for q in questions if q.group != "detail"]
+        kept = [q for q in questions if q.group != "detail"]
+        for kind, count in wanted.items():
+            of_kind = (q for q in questions if q.id.split("-")[0] == kind and q.gold_spans_s[0] in starts)
+            kept += islice(of_kind, count)
+        return kept
 
     def _pair(self, question: Question) -> tuple[Tensor, Tensor]:
         tokenizer = self.backbone.tokenizer
