@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -33,6 +34,8 @@ class VideoXL(Backbone):
     """
 
     provides = frozenset({"vst", "attention", "unrotated_keys"})
+    default_model: ClassVar[str | None] = None
+    """The checkpoint folder that is meant when none is given."""
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class VideoXL(Backbone):
         """
         if frames_per_batch < 1:
             raise X2LError(f"backbone.frames_per_batch: expected at least 1, got {frames_per_batch}")
+        model = model or cls.default_model
         network, tokenizer = load_video_xl(model, device, dtype, attention)
         return cls(network, tokenizer, checkpoint_fingerprint(Path(model)), frames_per_batch)
 

@@ -15,21 +15,4 @@ class X2LTiny(VideoXL):
     Source: this project, recipes/train_tiny.yaml; architecture of Video-XL (arXiv 2409.14485).
     """
 
-    @classmethod
-    def from_pretrained(
-        cls,
-        model: str | None = None,
-        *,
-        device: str = "cpu",
-        dtype: str = "float32",
-        attention: str = "sdpa",
-        frames_per_batch: int = 64,
-    ) -> X2LTiny:
-        """The shipped checkpoint, or another folder of the same kind."""
-        return super().from_pretrained(
-            model or str(WEIGHTS),
-            device=device,
-            dtype=dtype,
-            attention=attention,
-            frames_per_batch=frames_per_batch,
-        )
+    default_model = str(WEIGHTS)
