@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 from transformers import AutoTokenizer
 
+from x2l.backbones._words import unknown_words
 from x2l.backbones.video_xl import ANSWER_PROMPT, SYSTEM_PROMPT
 from x2l.needles.questions import GROUPS, TEMPLATES, ask_all
 from x2l.needles.render import Renderer
 from x2l.needles.sprites import CARD_RGB, FRAME_RGB, card_picture
-from x2l.needles.vocabulary import build_tokenizer, unknown_words
+from x2l.needles.vocabulary import build_tokenizer
 from x2l.needles.world import BELL, CARD_COLOURS, FRAME_COLOURS, PATTERNS, SHAPES, write_script
 from x2l.types import X2LError
 

@@ -16,6 +16,7 @@ from transformers import DynamicCache, PreTrainedTokenizerBase
 from x2l.backbones._loading import load_video_xl
 from x2l.backbones._qwen2_vst import VSTForCausalLM
 from x2l.backbones._vision_tower import preprocess
+from x2l.backbones._words import unknown_words
 from x2l.cache import filled_cache
 from x2l.fingerprint import checkpoint_fingerprint
 from x2l.interfaces import Backbone
@@ -212,11 +213,7 @@ class VideoXL(Backbone):
         return output[0, ids.shape[1] :]
 
     def unknown_words(self, text: str) -> list[str]:
-        if self.tokenizer.unk_token_id is None:
-            return []
-        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        spans = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-        return [text[start:end] for i, (start, end) in spans if i == self.tokenizer.unk_token_id]
+        return unknown_words(self.tokenizer, text)
 
     def _encode(self, text: str) -> Int[Tensor, " tokens"]:
         ids = self.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]

@@ -9,7 +9,7 @@ from tokenizers import Regex, Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.normalizers import Lowercase
 from tokenizers.pre_tokenizers import Split
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from x2l.needles.questions import TEMPLATES
 from x2l.needles.world import BELL, CARD_COLOURS, FRAME_COLOURS, PATTERNS, SHAPES
@@ -64,12 +64,3 @@ def _texts() -> Iterable[str]:
     for phrasings in TEMPLATES.values():
         yield from (re.sub(r"\{\w+\}", " ", phrasing) for phrasing in phrasings)
     yield from (*FRAME_COLOURS, *PATTERNS, *CARD_COLOURS, *SHAPES, BELL, _OTHER_WORDS)
-
-
-def unknown_words(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
-    """The words of `text` that a fast tokenizer maps to its unknown token; none if it has no such token."""
-    if tokenizer.unk_token_id is None:
-        return []
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-    return [text[start:end] for i, (start, end) in pairs if i == tokenizer.unk_token_id]
