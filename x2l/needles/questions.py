@@ -1,9 +1,10 @@
-"""Plain English questions about a Script, with one-word answers known from the script alone."""
+"""Plain English questions about a Script, with short answers known from the script alone."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from itertools import permutations
 
 import numpy as np
 
@@ -17,9 +18,15 @@ _DETAIL = (
     "Look at the scene with the {cue} frame. Which number does the {card} show?",
 )
 
+
+def _other(template: str) -> str:
+    return template.replace("{cue}", "{other}").replace("{card}", "{other_card}")
+
+
 TEMPLATES: Mapping[str, tuple[str, ...]] = {
     "detail": _DETAIL,
     "scoped": _DETAIL,
+    "pair": tuple(f"{first} {_other(second)}" for first, second in permutations(_DETAIL, 2)),
     "before": (
         "Does the scene with the {cue} frame come before the scene with the {other} frame?",
         "Is the scene with the {cue} frame earlier than the scene with the {other} frame?",
@@ -56,6 +63,7 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = {
 GROUPS: Mapping[str, str] = {
     "detail": "detail",
     "scoped": "detail",
+    "pair": "multi_detail",
     "before": "ordering",
     "after": "ordering",
     "count": "counting",
@@ -136,6 +144,20 @@ def _scoped(script: Script, rng: np.random.Generator, count: int, scenes: Iterab
     ]
 
 
+def _pair(script: Script, rng: np.random.Generator, count: int, scenes: Iterable[int]) -> list[_Drawn]:
+    """Two details of different scenes in one question; the answer is both digits."""
+    details = _detail(script, rng, len(script.unique_cards), scenes)
+    pairs = [pair for pair in zip(details[::2], details[1::2], strict=False) if pair[0][2] != pair[1][2]]
+    return [
+        (
+            {**fields, "other": other["cue"], "other_card": other["card"]},
+            f"{digit} {other_digit}",
+            (*scene, *other_scene),
+        )
+        for (fields, digit, scene), (other, other_digit, other_scene) in pairs[:count]
+    ]
+
+
 def _before(script: Script, rng: np.random.Generator, count: int, scenes: Iterable[int]) -> list[_Drawn]:
     named = _named_scenes(script)
     if len(named) < 2:
@@ -187,6 +209,7 @@ def _pattern(script: Script, rng: np.random.Generator, count: int, scenes: Itera
 _DRAW: Mapping[str, Callable[..., list[_Drawn]]] = {
     "detail": _detail,
     "scoped": _scoped,
+    "pair": _pair,
     "before": _before,
     "after": _after,
     "count": _count,

@@ -18,9 +18,11 @@ from x2l.types import Question, X2LError
 MAX_OPTIONS = 4
 
 _YES_NO = ("yes", "no")
+_DIGITS = tuple(map(str, range(10)))
 _ANSWERS = {
-    "detail": tuple(map(str, range(10))),
-    "scoped": tuple(map(str, range(10))),
+    "detail": _DIGITS,
+    "scoped": _DIGITS,
+    "pair": tuple(f"{first} {second}" for first in _DIGITS for second in _DIGITS),
     "before": _YES_NO,
     "after": FRAME_COLOURS,
     "count": tuple(map(str, range(1, MAX_BELLS + 1))),

@@ -65,9 +65,17 @@ def _fit_language(recipe: TrainingRecipe, vision: Path, folder: Path, num_worker
     torch.manual_seed(recipe.seed)
     options, backbone = recipe.language, VideoXL.from_pretrained(str(vision))
     curriculum = Curriculum(options.stages, recipe.seed, backbone.geometry.tokens_per_frame)
-    module = LanguageModule(backbone, curriculum, options.muon_lr, options.adamw_lr, options.retrieval_weight)
+    module = LanguageModule(
+        backbone,
+        curriculum,
+        options.muon_lr,
+        options.adamw_lr,
+        options.retrieval_weight,
+        options.flat_share,
+    )
     # The frozen tower works in the loading processes, on the CPU, wherever the language model is trained.
-    data = NeedleBatches(curriculum, VideoXL.from_pretrained(str(vision)), steps_done(folder))
+    reader, in_bf16 = VideoXL.from_pretrained(str(vision)), recipe.precision == "bf16-mixed"
+    data = NeedleBatches(curriculum, reader, steps_done(folder), in_bf16)
     if data.first_step == 0:
         rms = data.batch(0).visual_tokens.square().mean().sqrt().item()
         start_language_model(backbone.model, visual_rms=rms)

@@ -34,8 +34,9 @@ class LanguageModule(TrainingModule):
         muon_lr: float,
         adamw_lr: float,
         retrieval_weight: float = 0.0,
+        flat_share: float = 0.5,
     ):
-        super().__init__(curriculum.num_steps, muon_lr, adamw_lr)
+        super().__init__(curriculum.num_steps, muon_lr, adamw_lr, flat_share)
         self.retrieval_weight = retrieval_weight
         self.backbone, self.curriculum = backbone, curriculum
         self.network = backbone.model
@@ -47,11 +48,12 @@ class LanguageModule(TrainingModule):
 
     def training_step(self, batch: NeedleBatch, _) -> dict[str, Any]:
         logits, labels, kinds = self.answer_logits(batch)
+        end = self.backbone.tokenizer.eos_token_id
         losses = {"loss": cross_entropy(logits, labels), "retrieval_loss": self.retrieval_loss(batch)}
         total = losses["loss"] + self.retrieval_weight * losses["retrieval_loss"]
         self.learn(total, self.curriculum.stage(self.step).lr, max_grad_norm=1.0)
         return {name: loss.detach() for name, loss in losses.items()} | accuracies(
-            logits, labels, kinds, batch.shape
+            logits, labels, kinds, batch.shape, end
         )
 
     def answer_logits(self, batch: NeedleBatch) -> tuple[Float[Tensor, "answers vocab"], Tensor, list[str]]:
@@ -131,17 +133,20 @@ def batched(kv: KV, num_videos: int) -> KV:
     return KV(kv.keys.expand(expand), kv.values.expand(expand), kv.positions, kv.rotated)
 
 
-def accuracies(logits: Tensor, labels: Tensor, kinds: list[str], shape: Shape) -> dict[str, float]:
-    """Share of right tokens by kind and shape: averages over lengths hide what is not learned yet.
+def accuracies(
+    logits: Tensor, labels: Tensor, kinds: list[str], shape: Shape, end_id: int
+) -> dict[str, float]:
+    """Share of right answers by kind and shape: averages over lengths hide what is not learned yet.
 
-    The end-of-turn label behind every answer is easy; only the first token of an answer counts.
+    Labels and kinds are those of every answer token; each answer ends with the token `end_id`.
     """
-    right = (logits.argmax(-1) == labels).tolist()[::2]
+    ends = (labels == end_id).nonzero()[:, 0].cpu()
+    answers = (logits.argmax(-1) == labels).cpu().tensor_split(ends + 1)
     size = f"{_at_least(shape.num_chunks)}x{_at_least(shape.frames_per_chunk)}"
     where = f"{size}@{'/'.join(map(str, shape.ratios))}"
     by_kind = defaultdict(list)
-    for kind, is_right in zip(kinds[::2], right, strict=True):
-        by_kind[kind].append(is_right)
+    for end, answer in zip(ends.tolist(), answers, strict=False):
+        by_kind[kinds[end]].append(bool(answer.all()))
     return {f"{kind}/{where}": float(np.mean(values)) for kind, values in by_kind.items()}
 
 

@@ -15,9 +15,10 @@ class TrainingModule(lightning.LightningModule):
     Lightning's own global_step counts the steps of every optimizer: two for each batch.
     """
 
-    def __init__(self, num_steps: int, muon_lr: float, adamw_lr: float):
+    def __init__(self, num_steps: int, muon_lr: float, adamw_lr: float, flat_share: float = 0.5):
         super().__init__()
         self.num_steps, self.learning_rates = num_steps, (muon_lr, adamw_lr)
+        self.flat_share = flat_share
         # Lightning's automatic optimisation knows one optimizer only.
         self.automatic_optimization = False
         self.step = 0
@@ -29,7 +30,7 @@ class TrainingModule(lightning.LightningModule):
             optimizer.zero_grad()
         self.manual_backward(loss)
         torch.nn.utils.clip_grad_norm_(self.parameters(), max_grad_norm)
-        factor = lr_factor * warmup_then_linear_decay(self.step, self.num_steps, warmup=100)
+        factor = lr_factor * warmup_then_linear_decay(self.step, self.num_steps, 100, self.flat_share)
         for optimizer, lr in zip(optimizers, self.learning_rates, strict=True):
             optimizer.param_groups[0]["lr"] = lr * factor
             optimizer.step()

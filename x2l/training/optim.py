@@ -29,11 +29,16 @@ def muon_and_adamw(
     ]
 
 
-def warmup_then_linear_decay(step: int, total: int, warmup: int, final: float = 0.02) -> float:
-    """Factor on the learning rate at a step: linear up, flat for the first half, linear down to `final`."""
+def warmup_then_linear_decay(
+    step: int, total: int, warmup: int, flat_share: float = 0.5, final: float = 0.02
+) -> float:
+    """Factor on the learning rate at a step: linear up, flat, linear down to `final`.
+
+    It falls from `flat_share` of all steps on.
+    """
     if step < warmup:
         return (step + 1) / warmup
-    flat_until = total // 2
+    flat_until = int(total * flat_share)
     if step < flat_until:
         return 1.0
     return max(final, 1 - (1 - final) * (step - flat_until) / max(1, total - flat_until))

@@ -95,8 +95,11 @@ class LanguageOptions:
     stages: list[Stage]
     retrieval_weight: float = 0.0
     """Weight of the loss that aligns words with visual tokens, for the attention oracle."""
+    flat_share: float = 0.5
+    """Share of the steps after which the learning rates fall."""
 
     def check(self, path: str) -> None:
+        require(0 <= self.flat_share <= 1, f"{path}.flat_share", "a number from 0 to 1", self.flat_share)
         require(len(self.stages) > 0, f"{path}.stages", "at least one stage", self.stages)
         for number, stage in enumerate(self.stages):
             stage.check(f"{path}.stages.{number}")
@@ -152,5 +155,5 @@ def _require_positive(recipe: TrainingRecipe) -> None:
     for path, part in parts.items():
         for name, value in vars(part).items():
             if isinstance(value, int | float) and name not in ("seed", "mm_vision_select_layer"):
-                lowest_fits = value >= 0 if name == "retrieval_weight" else value > 0
+                lowest_fits = value >= 0 if name in ("retrieval_weight", "flat_share") else value > 0
                 require(lowest_fits, path + name, "a positive number", value)
