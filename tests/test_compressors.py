@@ -7,6 +7,7 @@ import torch
 from models import chunks, encoded, tiny_backbone
 
 from x2l.compressors.identity import Identity
+from x2l.compressors.low_resolution import grid_size, lower_resolution
 from x2l.compressors.mean_pool import MeanPool, mean_of_groups
 from x2l.compressors.vst import VST, with_edges
 from x2l.interfaces import Compressor
@@ -65,6 +66,29 @@ def test_mean_pool_is_the_mean_of_neighbours(backbone, source):
 def test_mean_of_groups_pools_a_shorter_last_group():
     x = torch.tensor([[1.0], [3.0], [5.0], [7.0], [100.0]])
     assert mean_of_groups(x, 2).flatten().tolist() == [2.0, 6.0, 100.0]
+
+
+def test_low_resolution_is_the_mean_of_cells_of_each_frame():
+    grid = torch.arange(32.0).reshape(2, 4, 4)  # two frames of 4 x 4 tokens
+    tokens = grid.reshape(32, 1)
+    assert torch.equal(lower_resolution(tokens, 2, 1), tokens)
+    halves = lower_resolution(tokens, 2, 2)[:, 0]
+    assert torch.equal(halves, torch.stack((grid[:, ::2], grid[:, 1::2])).mean(0).flatten())
+    quarters = lower_resolution(tokens, 2, 4)[:, 0]
+    assert quarters.tolist()[:4] == [2.5, 4.5, 10.5, 12.5]
+    assert lower_resolution(tokens, 2, 100)[:, 0].tolist() == [7.5, 23.5]
+
+
+@pytest.mark.parametrize(
+    ("side", "ratio", "expected"), [(4, 2, (2, 4)), (4, 3, (2, 2)), (12, 2, (6, 12)), (12, 36, (2, 2))]
+)
+def test_low_resolution_takes_the_finest_grid_that_fits(side, ratio, expected):
+    assert grid_size(side, ratio) == expected
+
+
+def test_low_resolution_needs_square_frames():
+    with pytest.raises(X2LError, match="expected a square grid of tokens per frame, got 12 tokens of 4 fr"):
+        lower_resolution(torch.zeros(12, 1), 4, 2)
 
 
 def test_edge_chunks_are_kept_at_the_edge_ratio(backbone, source):

@@ -14,7 +14,7 @@ from x2l.selectors.last_n import LastN
 from x2l.selectors.random import Random
 from x2l.selectors.top_k import TopK
 from x2l.selectors.uniform import Uniform
-from x2l.types import X2LError
+from x2l.types import DROPPED, X2LError
 
 DETAIL = ("top_k", "random", "last_n", "uniform")
 SCORES = torch.tensor([0.1, 0.7, -2.0, 0.7, 0.9, 0.7])
@@ -53,6 +53,23 @@ def test_without_scores_top_k_re_loads_nothing():
 
 def test_middle_ratios_are_not_used():
     assert TopK(1).choose(SCORES, bare_index(6, (4, 2, 32))).ratios == (32, 32, 32, 32, 2, 32)
+
+
+def test_the_ratios_of_both_kinds_of_chunk_can_be_chosen():
+    index, picks_the_end = bare_index(4, (2, 4, 8, 32)), {"k": 1, "detail_ratio": 4}
+    assert LastN(**picks_the_end).choose(None, index).ratios == (32, 32, 32, 4)
+    assert LastN(**picks_the_end, gist_ratio=8).choose(None, index).ratios == (8, 8, 8, 4)
+    assert LastN(**picks_the_end, gist_ratio=DROPPED).choose(None, index).ratios == (0, 0, 0, 4)
+
+
+@pytest.mark.parametrize("field", ["detail_ratio", "gist_ratio"])
+def test_a_ratio_that_the_index_does_not_hold_is_named(field):
+    message = error_of(LastN(**{field: 5}).choose, None, bare_index(4))
+    assert message == f"selector.{field}: 5, the index has only [2, 32]"
+
+
+def test_detail_cannot_be_dropped():
+    assert "selector.detail_ratio: 0" in error_of(LastN, detail_ratio=DROPPED)
 
 
 def test_last_n_takes_the_end():

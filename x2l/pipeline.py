@@ -180,9 +180,9 @@ class Pipeline:
 
 def evidence(index: VideoIndex, plan: Plan) -> tuple[Span, ...]:
     """The chunks that were re-loaded in more detail than the others, in temporal order."""
-    detailed = min(index.ratios)
-    if set(plan.ratios) == {detailed}:
+    if len(set(plan.ratios)) == 1:
         return ()
+    detailed = min(ratio for ratio in plan.ratios if ratio != DROPPED)
     scores = plan.scores or [None] * len(plan.ratios)
     return tuple(
         Span(chunk.index, chunk.start_s, chunk.end_s, score)

@@ -37,6 +37,16 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = {
         "Which colour is the frame that comes right after the {cue} frame?",
         "What is the frame colour of the next scene after the one with the {cue} frame?",
     ),
+    "position": (
+        "How many scenes come {side} the scene with the {cue} frame?",
+        "How many scenes are there {side} the one with the {cue} frame?",
+        "What is the number of scenes {side} the scene with the {cue} frame?",
+    ),
+    "tally": (
+        "How many scenes have a {pattern} frame?",
+        "In how many scenes is there a {pattern} frame?",
+        "What is the number of scenes with a {pattern} frame?",
+    ),
     "count": (
         "How many bells appear in the video?",
         "How many bells are there in the video?",
@@ -66,6 +76,8 @@ GROUPS: Mapping[str, str] = {
     "pair": "multi_detail",
     "before": "ordering",
     "after": "ordering",
+    "position": "ordering",
+    "tally": "counting",
     "count": "counting",
     "exist": "holistic",
     "daynight": "holistic",
@@ -178,6 +190,24 @@ def _after(script: Script, rng: np.random.Generator, count: int, scenes: Iterabl
     ]
 
 
+def _position(script: Script, rng: np.random.Generator, count: int, scenes: Iterable[int]) -> list[_Drawn]:
+    """Scenes before or after a named one, where they are fewer than ten: a digit."""
+    last = len(script.scenes) - 1
+    sides = [("before", i, i) for i in _named_scenes(script)]
+    sides += [("after", i, last - i) for i in _named_scenes(script)]
+    return [
+        ({"side": side, "cue": script.scenes[i].cue}, str(number), (script.scenes[i],))
+        for side, i, number in _sample(rng, [item for item in sides if item[2] < 10], count)
+    ]
+
+
+def _tally(script: Script, rng: np.random.Generator, count: int, scenes: Iterable[int]) -> list[_Drawn]:
+    """Scenes with a pattern, where they are fewer than ten: a digit."""
+    times = Counter(scene.pattern for scene in script.scenes)
+    patterns = [pattern for pattern in PATTERNS if times[pattern] < 10]
+    return [({"pattern": pattern}, str(times[pattern]), ()) for pattern in _sample(rng, patterns, count)]
+
+
 def _count(script: Script, rng: np.random.Generator, count: int, scenes: Iterable[int]) -> list[_Drawn]:
     return [({}, str(script.num_bells), ())] * count
 
@@ -212,6 +242,8 @@ _DRAW: Mapping[str, Callable[..., list[_Drawn]]] = {
     "pair": _pair,
     "before": _before,
     "after": _after,
+    "position": _position,
+    "tally": _tally,
     "count": _count,
     "exist": _exist,
     "daynight": _daynight,

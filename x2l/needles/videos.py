@@ -25,6 +25,8 @@ _ANSWERS = {
     "pair": tuple(f"{first} {second}" for first in _DIGITS for second in _DIGITS),
     "before": _YES_NO,
     "after": FRAME_COLOURS,
+    "position": _DIGITS,
+    "tally": _DIGITS,
     "count": tuple(map(str, range(1, MAX_BELLS + 1))),
     "exist": _YES_NO,
     "daynight": ("day", "night"),

@@ -4,39 +4,50 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jaxtyping import Float
 from torch import Tensor
 
 from x2l.interfaces import Selector
-from x2l.types import Plan, VideoIndex, X2LError
+from x2l.types import DROPPED, Plan, VideoIndex, X2LError
 
 
 @dataclass
 class DetailSelector(Selector):
-    """Re-loads `k` chunks at the lowest ratio of the index (L-KVs) and all others at the highest (H-KVs).
+    """Re-loads `k` chunks in detail (L-KVs) and all others coarsely (H-KVs). A subclass picks which.
 
-    A subclass picks which; `k` = how many, all chunks where the video has fewer.
+    k: how many, all chunks where the video has fewer.
+    detail_ratio: None = the lowest of the index.
+    gist_ratio: None = the highest of the index; 0 leaves the other chunks out of the cache.
     """
 
     k: int = 3
+    detail_ratio: int | None = field(default=None, kw_only=True)
+    gist_ratio: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self):
         if self.k < 0:
             raise X2LError(f"selector.k: {self.k}, expected 0 or more chunks")
+        if self.detail_ratio is not None and self.detail_ratio < 1:
+            raise X2LError(f"selector.detail_ratio: {self.detail_ratio}, expected 1 or more")
 
     def choose(self, scores: Float[Tensor, " chunks"] | None, index: VideoIndex) -> Plan:
         k = min(self.k, len(index.chunks))
-        return detailed(index, self.pick(k, scores, index)).with_scores(scores)
+        chosen = set(self.pick(k, scores, index))
+        low = in_index("detail_ratio", self.detail_ratio, min(index.ratios), index)
+        high = in_index("gist_ratio", self.gist_ratio, max(index.ratios), index)
+        ratios = tuple(low if i in chosen else high for i in range(len(index.chunks)))
+        return Plan(ratios).with_scores(scores)
 
     @abstractmethod
     def pick(self, k: int, scores: Float[Tensor, " chunks"] | None, index: VideoIndex) -> Iterable[int]:
         """Positions in `index.chunks` of the chunks to re-load; `k` is at most their number."""
 
 
-def detailed(index: VideoIndex, chosen: Iterable[int]) -> Plan:
-    """The lowest ratio for the chosen chunks, the highest for all others."""
-    chosen = set(chosen)
-    low, high = min(index.ratios), max(index.ratios)
-    return Plan(tuple(low if i in chosen else high for i in range(len(index.chunks))))
+def in_index(name: str, ratio: int | None, default: int, index: VideoIndex) -> int:
+    """The wanted ratio. Raises X2LError naming the selector's field if the index does not hold it."""
+    ratio = default if ratio is None else ratio
+    if ratio not in (*index.ratios, DROPPED):
+        raise X2LError(f"selector.{name}: {ratio}, the index has only {list(index.ratios)}")
+    return ratio

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from x2l.interfaces import Selector
+from x2l.selectors._plan import in_index
 from x2l.types import Plan, VideoIndex, X2LError
 
 
@@ -25,7 +26,5 @@ class Constant(Selector):
             raise X2LError(f"selector.ratio: {self.ratio} keeps no chunk, expected 1 or more")
 
     def choose(self, scores: Float[Tensor, " chunks"] | None, index: VideoIndex) -> Plan:
-        ratio = min(index.ratios) if self.ratio is None else self.ratio
-        if ratio not in index.ratios:
-            raise X2LError(f"selector.ratio: {ratio}, the index has only {list(index.ratios)}")
+        ratio = in_index("ratio", self.ratio, min(index.ratios), index)
         return Plan((ratio,) * len(index.chunks)).with_scores(scores)
