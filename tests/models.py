@@ -58,7 +58,7 @@ def chunks(
     """Consecutive chunks at 1 frame per second; `ragged`: the last one holds fewer frames."""
     num_frames = num_chunks * frames_per_chunk - (frames_per_chunk // 2 if ragged else 0)
     video = clip(num_frames)
-    tokens = backbone.embed(video.frames)
+    tokens = backbone.embed(video.frames, video.times_s)
     return [
         Chunk(
             index,

@@ -456,7 +456,7 @@ def test_the_release_is_the_language_stage_in_fp16(unbroken):
     assert all(torch.equal(released[name], trained[name].half()) for name in trained)
     backbone = X2LTiny.from_pretrained(str(unbroken / "x2l_tiny"))
     frames = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
-    assert backbone.embed(frames).dtype == torch.float32
+    assert backbone.embed(frames, np.arange(3.0)).dtype == torch.float32
     assert (
         backbone.encode_text("How many bells?").tolist()
         == tiny_backbone().encode_text("How many bells?").tolist()
@@ -515,9 +515,8 @@ def test_a_torn_line_of_the_log_is_left_out(tmp_path):
 # Recipes
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("train_*.yaml")), ids=lambda path: path.stem)
-def test_every_shipped_training_recipe_can_be_run(path):
-    recipe = TrainingRecipe.load(path)
+def test_the_shipped_recipe_can_be_run():
+    recipe = TrainingRecipe.load(RECIPES / "train_tiny.yaml")
     stages = recipe.language.stages
     assert Curriculum(stages, recipe.seed).num_steps == sum(stage.num_steps for stage in stages)
 

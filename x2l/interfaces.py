@@ -49,8 +49,13 @@ class Backbone(ABC):
     def device(self) -> torch.device: ...
 
     @abstractmethod
-    def embed(self, frames: UInt8[Any, "frames height width 3"]) -> Float[Tensor, "tokens hidden"]:
-        """Visual tokens of RGB frames, `tokens_per_frame` each, in temporal order."""
+    def embed(
+        self, frames: UInt8[Any, "frames height width 3"], times_s: Float[Any, " frames"]
+    ) -> Float[Tensor, "tokens hidden"]:
+        """Visual tokens of RGB frames, `tokens_per_frame` each, in temporal order.
+
+        times_s: seconds since the start of the video, for backbones that tell their model.
+        """
 
     @abstractmethod
     def begin(self) -> KV:

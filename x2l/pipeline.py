@@ -131,7 +131,9 @@ class Pipeline:
         clips = tqdm(video.clips(), "index", video.num_chunks, unit="chunk", delay=1, disable=not progress)
         for number, clip in enumerate(clock.spans("decode", clips)):
             with clock.span("embed"):
-                chunk = Chunk(number, clip.times_s, self.backbone.embed(clip.frames), clip.frames)
+                chunk = Chunk(
+                    number, clip.times_s, self.backbone.embed(clip.frames, clip.times_s), clip.frames
+                )
             with clock.span("prepare"):
                 prepared = {name: tensor.cpu() for name, tensor in self.oracle.prepare(chunk).items()}
                 features[number] = {self.oracle.key: prepared} if prepared else {}

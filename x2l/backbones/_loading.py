@@ -9,15 +9,13 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from x2l.backbones._video_xl_model import VideoXLConfig, VideoXLForCausalLM
+from x2l.precision import FULL_NAMES
 from x2l.types import X2LError
 
 DTYPES = {
-    "fp32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
+    name: getattr(torch, full_name)
+    for short_name, full_name in FULL_NAMES.items()
+    for name in (short_name, full_name)
 }
 
 

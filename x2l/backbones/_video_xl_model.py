@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers import CLIPVisionConfig
 
 from x2l.backbones._qwen2_vst import VSTConfig, VSTForCausalLM
+from x2l.backbones._time_code import time_code
 from x2l.backbones._vision_tower import VisionTower, pool, projector
 
 CLIP_L_336 = {
@@ -30,6 +31,8 @@ class VideoXLConfig(VSTConfig):
     mm_vision_select_layer: int = -2
     mm_spatial_pool_stride: int = 2
     mm_spatial_pool_mode: str = "average"
+    mm_time_amplitude: float = 0.0
+    """Size of the time code on visual tokens; 0: none, as in Video-XL."""
 
     @property
     def vision(self) -> CLIPVisionConfig:
@@ -54,8 +57,15 @@ class VideoXLForCausalLM(VSTForCausalLM):
         self.post_init()
 
     def visual_tokens(
-        self, pixels: Float[Tensor, "frames 3 size size"]
+        self, pixels: Float[Tensor, "frames 3 size size"], times_s: Float[Tensor, " frames"] | None = None
     ) -> Float[Tensor, "frames tokens hidden"]:
-        """Projected, then pooled: `tokens_per_frame` tokens for each normalised frame."""
+        """Projected, then pooled: `tokens_per_frame` tokens for each normalised frame.
+
+        times_s: when each was seen, for a model that is told.
+        """
         patches = self.model.mm_projector(self.model.vision_tower(pixels))
-        return pool(patches, self.config.mm_spatial_pool_stride, self.config.mm_spatial_pool_mode)
+        tokens = pool(patches, self.config.mm_spatial_pool_stride, self.config.mm_spatial_pool_mode)
+        if times_s is None or not self.config.mm_time_amplitude:
+            return tokens
+        code = time_code(times_s.to(tokens.device), tokens.shape[-1])
+        return tokens + (self.config.mm_time_amplitude * code[:, None]).to(tokens.dtype)

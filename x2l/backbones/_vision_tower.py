@@ -5,38 +5,14 @@ Source: Video-XL (arXiv 2409.14485), section 3.1, and its released configuration
 
 from __future__ import annotations
 
-import numpy as np
-import torch
 from einops import rearrange
-from jaxtyping import Float, UInt8
-from PIL import Image
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from x2l.types import X2LError
 
 _POOLS = {"average": nn.functional.avg_pool2d, "max": nn.functional.max_pool2d}
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-
-def preprocess(
-    frames: UInt8[np.ndarray, "frames height width 3"], size: int
-) -> Float[Tensor, "frames 3 size size"]:
-    """CLIP's own recipe: shortest side to `size` (Pillow bicubic on uint8), centre crop, normalise."""
-    squares = np.stack([_centre_square(frame, size) for frame in frames])
-    pixels = rearrange(torch.from_numpy(squares), "f h w c -> f c h w").float() / 255
-    mean, std = (torch.tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
-    return (pixels - mean) / std
-
-
-def _centre_square(frame: UInt8[np.ndarray, "height width 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
-    height, width = frame.shape[:2]
-    short = min(height, width)
-    height, width = size * height // short, size * width // short
-    resized = Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - size) // 2, (height - size) // 2
-    return np.asarray(resized.crop((left, top, left + size, top + size)))
 
 
 class VisionTower(nn.Module):

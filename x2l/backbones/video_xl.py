@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
@@ -15,11 +16,11 @@ from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from x2l.backbones._loading import load_video_xl
 from x2l.backbones._qwen2_vst import VSTForCausalLM
-from x2l.backbones._vision_tower import preprocess
 from x2l.backbones._words import unknown_words
 from x2l.cache import filled_cache
 from x2l.fingerprint import checkpoint_fingerprint
 from x2l.interfaces import Backbone
+from x2l.pixels import preprocess
 from x2l.rotary import cos_sin, rotate
 from x2l.types import KV, Geometry, Question, X2LError
 
@@ -97,16 +98,23 @@ class VideoXL(Backbone):
     def device(self) -> torch.device:
         return self.model.device
 
-    def embed(self, frames: UInt8[np.ndarray, "frames height width 3"]) -> Float[Tensor, "tokens hidden"]:
+    def embed(
+        self, frames: UInt8[np.ndarray, "frames height width 3"], times_s: Float[np.ndarray, " frames"]
+    ) -> Float[Tensor, "tokens hidden"]:
         size = self.model.config.vision.image_size
         # TF32, the default of cuDNN's convolutions, would be felt in the third digit.
         with torch.backends.cudnn.flags(allow_tf32=False):
-            return self._embed(frames, size)
-
-    def _embed(self, frames: UInt8[np.ndarray, "frames height width 3"], size: int) -> Tensor:
-        batches = np.split(frames, range(self.frames_per_batch, len(frames), self.frames_per_batch))
-        tokens = [self.model.visual_tokens(self._to_model(preprocess(batch, size))) for batch in batches]
+            tokens = [
+                self.model.visual_tokens(self._to_model(preprocess(frames[batch], size)), seconds)
+                for batch, seconds in self._batches(times_s)
+            ]
         return torch.cat(tokens).flatten(0, 1)
+
+    def _batches(self, times_s: Float[np.ndarray, " frames"]) -> Iterator[tuple[slice, Tensor]]:
+        """Frames that are embedded together, and their times."""
+        for start in range(0, len(times_s), self.frames_per_batch):
+            batch = slice(start, start + self.frames_per_batch)
+            yield batch, torch.from_numpy(times_s[batch])
 
     def begin(self) -> KV:
         embeds = self.embed_ids(self._encode(SYSTEM_PROMPT))

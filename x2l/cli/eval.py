@@ -21,6 +21,8 @@ from x2l.cli.options import device_option, dtype_option, plugin_option
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a field, by dotted key."
 )
+@click.option("--quick", "size", flag_value="quick", help="A few short videos: two minutes.")
+@click.option("--smoke", "size", flag_value="smoke", help="One short video: see that every row runs.")
 @plugin_option
 @device_option
 @dtype_option
@@ -29,6 +31,7 @@ def evaluate(
     recipe: Path,
     out: Path,
     overrides: tuple[str, ...],
+    size: str | None,
     plugins: tuple[str, ...],
     device: str | None,
     dtype: str | None,
@@ -36,7 +39,7 @@ def evaluate(
 ) -> None:
     """Ask all rows of RECIPE, such as recipes/spine.yaml, the same questions and print the table.
 
-    DIR holds results.jsonl (every answer), summary.json and table.md.
+    DIR holds results.jsonl (every answer), summary.json, table.md and figures.
     """
     from x2l import registry
     from x2l.backbones._loading import require_device
@@ -47,5 +50,5 @@ def evaluate(
     require_device(device or "cpu")
     placed = {"device": device, "dtype": dtype}
     given = [f"base.backbone.{name}={value}" for name, value in placed.items() if value is not None]
-    run(recipe, out, [*given, *overrides], progress=not quiet)
+    run(recipe, out, [*given, *overrides], progress=not quiet, size=size or "full")
     click.echo((out / "table.md").read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+from x2l.precision import FULL_NAMES
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Options:
     def overrides(self) -> list[str]:
         """What is given, as overrides of a recipe; those of --set come last and win."""
         keys = {slot: getattr(self, slot) for slot in ("backbone", "compressor", "oracle", "selector")}
-        keys |= {"backbone.device": self.device, "backbone.dtype": DTYPES.get(self.dtype, self.dtype)}
+        keys |= {"backbone.device": self.device, "backbone.dtype": FULL_NAMES.get(self.dtype, self.dtype)}
         keys |= {"ratios": self.ratios, "chunk_frames": self.chunk_frames}
         for name in ("fps", "num_frames", "max_frames"):
             keys[f"sampling.{name}"] = getattr(self, name)
@@ -82,7 +82,7 @@ def plugin_option(command: Callable) -> Callable:
 
 device_option = click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N.")
 dtype_option = click.option(
-    "--dtype", type=click.Choice([*DTYPES, *DTYPES.values()]), help="Precision of the backbone."
+    "--dtype", type=click.Choice([*FULL_NAMES, *FULL_NAMES.values()]), help="Precision of the backbone."
 )
 
 

@@ -59,8 +59,11 @@ def remembered(recipe: Recipe) -> dict[str, Any]:
     """What an index keeps of the recipe, for any working directory; the device is that of whoever asks."""
     data = recipe.to_mapping()
     data["backbone"].pop("device", None)
-    if model := data["backbone"].get("model"):
-        data["backbone"]["model"] = str(Path(model).resolve())
+    for part in (data["backbone"], data["oracle"]):
+        model = part.get("model")
+        # What is no folder is the name of a model on the hub.
+        if model and Path(model).is_dir():
+            part["model"] = str(Path(model).resolve())
     return data
 
 

@@ -7,8 +7,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from x2l.errors import X2LError
+from x2l.evaluation.haystack import Haystack
 from x2l.fingerprint import file_fingerprint
 from x2l.needles.dataset import DEFAULT_QUESTIONS, Item, checked_counts, read_dataset, write_dataset
 from x2l.needles.videos import NeedleVideos
@@ -33,6 +35,12 @@ class Needles:
     dir: str | None = None
     """A folder that several evaluations share."""
 
+    reduced: ClassVar = {
+        "smoke": {"num": 1, "chunks": 4, "dir": None},
+        "quick": {"num": 6, "chunks": 8, "dir": None},
+    }
+    """What takes seconds or minutes (see Evaluation.load); the shared folder holds other videos."""
+
     def __post_init__(self):
         try:
             if self.num < 1:
@@ -56,6 +64,8 @@ class Folder:
     dir: str
     num: int | None = None
 
+    reduced: ClassVar = {"smoke": {"num": 1}, "quick": {"num": 6}}
+
     def __post_init__(self):
         if self.num is not None and self.num < 1:
             raise X2LError(f"data.num: expected at least one video, got {self.num}")
@@ -64,7 +74,8 @@ class Folder:
         return read_dataset(self.dir)[: self.num]
 
 
-DATA = {"needles": Needles, "folder": Folder}
+Data = Needles | Haystack | Folder
+DATA = {"needles": Needles, "haystack": Haystack, "folder": Folder}
 
 
 def questions_hash(items: Sequence[Item]) -> str:

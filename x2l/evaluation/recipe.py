@@ -7,13 +7,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from x2l.errors import X2LError, unknown
-from x2l.evaluation.data import DATA, Folder, Needles
+from x2l.evaluation.claims import read_claims
+from x2l.evaluation.data import DATA, Data
+from x2l.evaluation.figures import FigureOptions
 from x2l.fields import arguments
 from x2l.recipe import Recipe
 from x2l.settings import overridden, read_settings
+
+Size = Literal["full", "quick", "smoke"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class _Keys:
     """The keys of a recipe file."""
 
     data: dict[str, Any]
-    """{name: needles, num, seed, chunks, ...} or {name: folder, dir}."""
+    """{name: needles, num, seed, chunks, ...}, {name: haystack, num, seed, ...} or {name: folder, dir}."""
     rows: dict[str, dict[str, Any]]
     """Fields of x2l.recipe.Recipe by row, which take the place of those in `base`."""
     base: dict[str, Any] = field(default_factory=dict)
@@ -30,27 +34,32 @@ class _Keys:
     """Options of generate()."""
     show_options: bool = False
     """Whether the model sees the options of a question, and may answer with a letter."""
+    claims: list[dict[str, Any]] = field(default_factory=list)
+    """What the numbers must bear out (see x2l.evaluation.claims)."""
+    figure: FigureOptions | None = None
+    """A figure beside those of accuracy and trade-off; it decides no answer."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """A checked recipe: `rows` are complete Recipes by name, in the order of the file."""
 
-    data: Needles | Folder
+    data: Data
     rows: dict[str, Recipe]
     generation: dict[str, Any]
     show_options: bool
     mapping: dict[str, Any]
 
     @classmethod
-    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Evaluation:
+    def load(cls, path: str | Path, overrides: Sequence[str] = (), size: Size = "full") -> Evaluation:
         """A recipe from a YAML file with "dotted.key=value" overrides (values are YAML).
 
+        size: "quick" or "smoke" take fewer and shorter videos, to see that all rows run.
         Raises X2LError naming the file and the dotted path of what is unknown, missing or of the wrong type.
         """
         data = read_settings(path)
         try:
-            return cls.from_mapping(overridden(data, overrides))
+            return cls.from_mapping(overridden(_resized(data, size), overrides))
         except X2LError as error:
             raise X2LError(f"recipe {path}: {error}") from error
 
@@ -62,7 +71,12 @@ class Evaluation:
             raise X2LError("rows: expected at least one row")
         _row("base", keys.base)
         rows = {name: _row(f"rows.{name}", keys.base | changes) for name, changes in keys.rows.items()}
-        return cls(_data(keys.data), rows, keys.generation, keys.show_options, dict(mapping))
+        for number, claim in enumerate(read_claims(keys.claims)):
+            claim.check(f"claims.{number}", list(rows))
+        data = _data(keys.data)
+        if keys.figure:
+            keys.figure.check(keys.data["name"], rows)
+        return cls(data, rows, keys.generation, keys.show_options, dict(mapping))
 
     def hash(self) -> str:
         """sha256 over everything that decides an answer: equal recipes have equal hashes.
@@ -79,6 +93,13 @@ class Evaluation:
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+def _resized(mapping: dict[str, Any], size: Size) -> dict[str, Any]:
+    data = mapping.get("data")
+    # What is wrong with the data is said when it is read.
+    kind = DATA.get(data.get("name")) if isinstance(data, dict) else None
+    return mapping if kind is None or size == "full" else {**mapping, "data": data | kind.reduced[size]}
+
+
 def _row(path: str, mapping: Mapping[str, Any]) -> Recipe:
     try:
         return Recipe.from_mapping(mapping).check()
@@ -86,7 +107,7 @@ def _row(path: str, mapping: Mapping[str, Any]) -> Recipe:
         raise X2LError(f"{path}.{error}") from error
 
 
-def _data(spec: Mapping[str, Any]) -> Needles | Folder:
+def _data(spec: Mapping[str, Any]) -> Data:
     name = spec.get("name")
     if name not in DATA:
         raise unknown(f"data.name {name!r}", str(name), DATA)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from x2l.errors import X2LError
 from x2l.evaluation import provenance
 from x2l.evaluation.data import questions_hash
-from x2l.evaluation.recipe import Evaluation
+from x2l.evaluation.recipe import Evaluation, Size
 from x2l.evaluation.results import RUN, Line, Results, read_json, write_json
 from x2l.evaluation.rows import Row, index, make_rows
 from x2l.evaluation.scoring import is_right
@@ -23,15 +23,19 @@ from x2l.types import Answer, Question, VideoIndex
 
 
 def run(
-    recipe_path: str | Path, out: str | Path, overrides: Sequence[str] = (), progress: bool = True
+    recipe_path: str | Path,
+    out: str | Path,
+    overrides: Sequence[str] = (),
+    progress: bool = True,
+    size: Size = "full",
 ) -> dict[str, Any]:
     """Run a recipe into the folder `out` and return its summary (see x2l.evaluation.summary).
 
     Writes run.json (recipe, hashes, one entry per session), results.jsonl (appended answer by answer),
-    summary.json and table.md. Started again, it goes on where it stopped.
+    summary.json, table.md and figures. Started again, it goes on where it stopped.
     Raises X2LError for a wrong recipe, and if `out` holds another recipe, other questions or other weights.
     """
-    evaluation, out = Evaluation.load(recipe_path, overrides), Path(out)
+    evaluation, out = Evaluation.load(recipe_path, overrides, size), Path(out)
     groups = make_rows(evaluation.rows)
     make_folder(out)
     # A changed recipe is refused before its data is written.

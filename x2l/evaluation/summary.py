@@ -1,8 +1,9 @@
-"""From results.jsonl to summary.json and table.md; needs no model and no video.
+"""From results.jsonl to summary.json, table.md and figures; needs no model and no video.
 
 Keys of a summary: num_videos; num_questions and chance by group ("all" is every group); rows, each with
-accuracy {group: mean, interval}, accuracy_by_kind, cache_reduction by group, kv_tokens, ttft_s, ttft_ratio
-(against uncompressed_row), recall, oracle_recall_at {k}; differences {row: {other: {group: mean, interval}}};
+accuracy {group: mean, interval}, accuracy_by_kind, accuracy_by_depth {group: {percent}} of haystacks,
+cache_reduction by group, kv_tokens, ttft_s, ttft_ratio (against uncompressed_row), recall, recall_by_group,
+oracle_recall_at {k}; differences {row: {other: {group: mean, interval}}}; claims (see x2l.evaluation.claims);
 then where the numbers come from: seeds, hashes, backbones, recipe, versions, git, date, devices.
 """
 
@@ -14,23 +15,25 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float
-
 from x2l.errors import X2LError
 from x2l.evaluation import bootstrap
+from x2l.evaluation.claims import Claim, judge, read_claims
+from x2l.evaluation.figures import draw
 from x2l.evaluation.results import RUN, Line, read, read_json, write_json, write_text
 from x2l.evaluation.scoring import best, recall
 from x2l.evaluation.table import table
+from x2l.evaluation.tally import ALL, Tally, of_group
+from x2l.needles.videos import NEEDLE
 
-ALL = "all"
 TTFT = ("score", "assemble", "first_token")
 """Seconds from the question to the first token of its answer."""
 RECALL_AT = range(1, 7)
 
 
 def summarise(out: str | Path) -> dict[str, Any]:
-    """Compute the summary of a run anew from its lines, write summary.json and table.md, and return it.
+    """Compute the summary of a run anew from its lines and return it.
+
+    Writes summary.json, table.md and figures (see x2l.evaluation.figures).
 
     Only questions that every row has answered count, so that an interrupted run can be summarised too.
     Raises X2LError if there are none.
@@ -41,26 +44,32 @@ def summarise(out: str | Path) -> dict[str, Any]:
     lines = _answered_by_all(read(out), names)
     if not lines:
         raise X2LError(f"{out}: no question is answered by every row yet, expected at least one")
-    summary = {**_of_lines(lines, names), **_of_run(run)}
+    claims = read_claims(run["recipe"].get("claims", []))
+    summary = {**_of_lines(lines, names, claims), **_of_run(run)}
     write_json(out / "summary.json", summary)
     write_text(out / "table.md", table(summary))
+    draw(summary, out)
     return summary
 
 
-def _of_lines(lines: list[Line], names: list[str]) -> dict[str, Any]:
+def _of_lines(lines: list[Line], names: list[str], claims: list[Claim]) -> dict[str, Any]:
     rows = {name: [line for line in lines if line["row"] == name] for name in names}
     tallies = {name: Tally(rows[name]) for name in names}
     asked = rows[names[0]]
-    full = next((name for name in names if all(_is_full(line) for line in rows[name])), None)
+    full = _uncompressed(rows)
+    costs = {name: _costs(rows[name], rows[full] if full else None) for name in names}
+    chance = {group: _chance(of_group(asked, group)) for group in _groups(asked)}
+    cache_gone = {name: costs[name]["cache_reduction"] for name in names}
     return {
         "num_videos": len({line["video"] for line in asked}),
-        "num_questions": {group: len(_of_group(asked, group)) for group in _groups(asked)},
-        "chance": {group: _chance(_of_group(asked, group)) for group in _groups(asked)},
+        "num_questions": {group: len(of_group(asked, group)) for group in _groups(asked)},
+        "chance": chance,
         "rows": {
             name: {
                 "accuracy": {group: tallies[name].accuracy(group) for group in _groups(asked)},
                 "accuracy_by_kind": {kind: _accuracy_of_kind(rows[name], kind) for kind in _kinds(asked)},
-                **_costs(rows[name], rows[full] if full else None),
+                "accuracy_by_depth": _accuracy_by_depth(rows[name]),
+                **costs[name],
                 **_recalls(rows[name]),
             }
             for name in names
@@ -74,6 +83,7 @@ def _of_lines(lines: list[Line], names: list[str]) -> dict[str, Any]:
             }
             for name in names
         },
+        "claims": [judge(claim, tallies, cache_gone, chance) for claim in claims],
     }
 
 
@@ -89,35 +99,6 @@ def _of_run(run: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-class Tally:
-    """Right answers and questions of one row, by group and video."""
-
-    def __init__(self, lines: list[Line]):
-        self.lines = lines
-        self.videos = {video: i for i, video in enumerate(dict.fromkeys(line["video"] for line in lines))}
-        self.weights = bootstrap.draw(len(self.videos))
-
-    def accuracy(self, group: str) -> dict[str, Any]:
-        right, asked = self.counts(group)
-        samples = bootstrap.ratios(self.weights, right, asked)
-        return {"mean": float(right.sum() / asked.sum()), "interval": bootstrap.interval(samples)}
-
-    def minus(self, other: Tally, group: str) -> dict[str, Any]:
-        """The difference of accuracies, paired: both rows were asked the same questions."""
-        (right, asked), (other_right, _) = self.counts(group), other.counts(group)
-        samples = bootstrap.ratios(self.weights, right - other_right, asked)
-        mean = float((right - other_right).sum() / asked.sum())
-        return {"mean": mean, "interval": bootstrap.interval(samples)}
-
-    def counts(self, group: str) -> tuple[Float[np.ndarray, " videos"], Float[np.ndarray, " videos"]]:
-        """Right answers and questions of each video."""
-        right, asked = np.zeros(len(self.videos)), np.zeros(len(self.videos))
-        for line in _of_group(self.lines, group):
-            right[self.videos[line["video"]]] += line["right"]
-            asked[self.videos[line["video"]]] += 1
-        return right, asked
-
-
 def _answered_by_all(lines: Iterable[Line], names: list[str]) -> list[Line]:
     """Lines of the questions that every row has answered, in the order in which they were first asked."""
     by_key = {(line["video"], line["question"], line["row"]): line for line in lines}
@@ -128,10 +109,6 @@ def _answered_by_all(lines: Iterable[Line], names: list[str]) -> list[Line]:
 
 def _groups(lines: list[Line]) -> list[str]:
     return [*dict.fromkeys(line["group"] for line in lines), ALL]
-
-
-def _of_group(lines: list[Line], group: str) -> list[Line]:
-    return lines if group == ALL else [line for line in lines if line["group"] == group]
 
 
 def _chance(lines: list[Line]) -> float:
@@ -148,22 +125,48 @@ def _accuracy_of_kind(lines: list[Line], kind: str) -> float:
     return fmean(line["right"] for line in lines if line["kind"] == kind)
 
 
+def _accuracy_by_depth(lines: list[Line]) -> dict[str, dict[str, float]]:
+    """By group, which is the length of the video, and depth of the needle in percent, from its id."""
+    cells: dict[str, dict[str, list[bool]]] = {}
+    for line in lines:
+        kind, _, depth = line["question"].rpartition("-")
+        if kind == NEEDLE:
+            cells.setdefault(line["group"], {}).setdefault(depth, []).append(line["right"])
+    return {group: {depth: fmean(right) for depth, right in row.items()} for group, row in cells.items()}
+
+
+def _uncompressed(rows: dict[str, list[Line]]) -> str | None:
+    """The row that keeps every KV token; of several, the one that looked at the most frames."""
+
+    def num_tokens(name: str) -> int:
+        return sum(line["kv_tokens"] for line in rows[name])
+
+    complete = [name for name, lines in rows.items() if all(_is_full(line) for line in lines)]
+    return max(complete, key=num_tokens, default=None)
+
+
 def _is_full(line: Line) -> bool:
     return line["kv_tokens"] == line["kv_tokens_full"]
 
 
 def _costs(lines: list[Line], full: list[Line] | None) -> dict[str, Any]:
     """Cache and time; times are medians over questions, because other work disturbs some of them."""
+    gone = [_cache_gone(*pair) for pair in zip(lines, full or lines, strict=True)]
     ttft_s = _ttft_s(lines)
-    groups = {
-        group: fmean(line["cache_reduction"] for line in _of_group(lines, group)) for group in _groups(lines)
-    }
     return {
-        "cache_reduction": groups,
+        "cache_reduction": {
+            group: fmean(x for x, line in zip(gone, lines, strict=True) if group in (ALL, line["group"]))
+            for group in _groups(lines)
+        },
         "kv_tokens": fmean(line["kv_tokens"] for line in lines),
         "ttft_s": ttft_s,
         "ttft_ratio": ttft_s / _ttft_s(full) if full else None,
     }
+
+
+def _cache_gone(line: Line, full: Line) -> float:
+    """Share of the tokens of an uncompressed video, at the frame rate of the row that keeps it whole."""
+    return 1 - line["kv_tokens"] / full["kv_tokens_full"]
 
 
 def _ttft_s(lines: list[Line]) -> float:
@@ -172,10 +175,19 @@ def _ttft_s(lines: list[Line]) -> float:
 
 def _recalls(lines: list[Line]) -> dict[str, Any]:
     """Share of gold chunks among those re-loaded in detail, and among the k best scores of the oracle."""
-    chosen = [(line["detailed_chunks"], line["gold_chunks"]) for line in lines if line["detailed_chunks"]]
+    chosen = [line for line in lines if line["detailed_chunks"]]
+    by_group = {group: _recall_of(of_group(chosen, group)) for group in _groups(lines)}
     scored = [line for line in lines if line["scores"] and line["detailed_chunks"]]
     at_k = {k: _mean_recall((best(x["scores"], k), x["gold_chunks"]) for x in scored) for k in RECALL_AT}
-    return {"recall": _mean_recall(chosen), "oracle_recall_at": {str(k): value for k, value in at_k.items()}}
+    return {
+        "recall": by_group[ALL],
+        "recall_by_group": by_group,
+        "oracle_recall_at": {str(k): value for k, value in at_k.items()},
+    }
+
+
+def _recall_of(lines: list[Line]) -> float | None:
+    return _mean_recall((line["detailed_chunks"], line["gold_chunks"]) for line in lines)
 
 
 def _mean_recall(pairs: Iterable[tuple[list[int], list[int]]]) -> float | None:

@@ -15,7 +15,14 @@ def table(summary: dict[str, Any]) -> str:
     rows = [_row(name, row, groups) for name, row in summary["rows"].items()]
     chance = ["chance", *(f"{summary['chance'][group]:.2f}" for group in groups), "", "", ""]
     return "\n".join(
-        [*_markdown(head, [*rows, chance]), "", *_notes(summary), "", *_differences(summary, groups)]
+        [
+            *_markdown(head, [*rows, chance]),
+            "",
+            *_notes(summary),
+            "",
+            *_claims(summary["claims"]),
+            *_differences(summary, groups),
+        ]
     )
 
 
@@ -42,6 +49,21 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         "",
         f"Recipe {summary['recipe_hash'][:12]}, {commit}, {summary['date']}, {', '.join(summary['devices'])}",
     ]
+
+
+def _claims(claims: list[dict[str, Any]]) -> list[str]:
+    rows = [
+        [claim["say"], _number(claim), claim["bar"], "yes" if claim["holds"] else "**no**"]
+        for claim in claims
+    ]
+    return [*_markdown(["claim", "measured", "bar", "holds"], rows), ""] if rows else []
+
+
+def _number(claim: dict[str, Any]) -> str:
+    if claim["value"] is None:
+        return "no such question"
+    value = {"mean": claim["value"], "interval": claim["interval"]}
+    return _with_interval(value) if claim["interval"] else f"{claim['value']:.2f}"
 
 
 def _differences(summary: dict[str, Any], groups: list[str]) -> list[str]:

@@ -19,8 +19,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,20 +65,36 @@ def write_dataset(
 ) -> Path:
     """Write `num` needle videos of `chunks` scenes and their questions (count by kind); returns the folder.
 
-    Videos that are there already stay as they are, also those beyond `num`: a dataset never shrinks. Its
-    questions are written anew, for all of its videos. Nothing is ever half written.
     Raises X2LError for bad numbers, and if the folder holds a dataset with other arguments.
     """
-    out, videos = Path(out), NeedleVideos(seed, chunks, split, size, fps, seconds_per_scene)
+    videos = NeedleVideos(seed, chunks, split, size, fps, seconds_per_scene)
     counts = checked_counts(DEFAULT_QUESTIONS if questions is None else questions)
+    return write_videos(out, num, videos, partial(videos.questions, counts=counts), counts, progress)
+
+
+def write_videos(
+    out: str | Path,
+    num: int,
+    videos: NeedleVideos,
+    ask: Callable[[int], list[Question]],
+    counts: Mapping[str, int],
+    progress: bool = False,
+) -> Path:
+    """Write the first `num` of `videos` and what `ask` asks about each (count by kind); returns the folder.
+
+    Videos that are there already stay as they are, also those beyond `num`: a dataset never shrinks. Its
+    questions are written anew, for all of its videos. Nothing is ever half written.
+    Raises X2LError for no videos or questions, and if the folder holds a dataset with other arguments.
+    """
+    out = Path(out)
     if num < 1:
         raise X2LError(f"num: expected at least one video, got {num}")
     before = _existing(out, videos)
     num = max(num, len(before.get("videos", {})))
-    records = [record for number in range(num) for record in _records(videos, number, counts)]
+    records = [_record(videos.name(number), asked) for number in range(num) for asked in ask(number)]
     if not records:
         raise X2LError(
-            f"questions: {counts} cannot be asked of {chunks} chunks, expected at least one question"
+            f"questions: {counts} cannot be asked of {videos.chunks} chunks, expected at least one question"
         )
     make_folder(out)
     if not before:
@@ -136,10 +153,6 @@ def checked_counts(questions: Mapping[str, int]) -> dict[str, int]:
     return dict(questions)
 
 
-def _name(number: int) -> str:
-    return f"{number:04d}.mp4"
-
-
 def _write_videos(
     out: Path, videos: NeedleVideos, num: int, known: Mapping[str, str], progress: bool
 ) -> dict[str, str]:
@@ -147,7 +160,7 @@ def _write_videos(
     digests = {}
     bar = tqdm(range(num), "needle videos", unit="video", delay=1, disable=not progress)
     for number in bar:
-        name = _name(number)
+        name = videos.name(number)
         path = out / VIDEOS / name
         # A video appears under its name only when it is complete.
         digest = _sha256(path) if path.is_file() else None
@@ -158,21 +171,18 @@ def _write_videos(
     return digests
 
 
-def _records(videos: NeedleVideos, number: int, counts: Mapping[str, int]) -> list[dict[str, Any]]:
-    return [
-        {
-            "video": f"./{VIDEOS}/{_name(number)}",
-            "question": question.text,
-            "options": list(question.options),
-            "gt": question.answer,
-            "type": kind_of(question),
-            "try": 0,
-            "id": question.id,
-            "group": question.group,
-            "gold_spans_s": question.gold_spans_s,
-        }
-        for question in videos.questions(number, counts)
-    ]
+def _record(name: str, question: Question) -> dict[str, Any]:
+    return {
+        "video": f"./{VIDEOS}/{name}",
+        "question": question.text,
+        "options": list(question.options),
+        "gt": question.answer,
+        "type": kind_of(question),
+        "try": 0,
+        "id": question.id,
+        "group": question.group,
+        "gold_spans_s": question.gold_spans_s,
+    }
 
 
 def _description(
@@ -198,7 +208,7 @@ def _existing(out: Path, videos: NeedleVideos) -> dict[str, Any]:
         return {}
     description = _read_json(path)
     arguments_there = description.get("arguments", {}) if isinstance(description, dict) else {}
-    for name, value in asdict(videos).items():
+    for name, value in json.loads(json.dumps(asdict(videos))).items():
         if arguments_there.get(name) != value:
             there = arguments_there.get(name)
             raise X2LError(f"{out}: holds videos with {name} {there!r}, not {value!r}; choose another folder")

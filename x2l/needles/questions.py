@@ -8,7 +8,7 @@ from itertools import permutations
 
 import numpy as np
 
-from x2l.needles.world import BELL, FRAME_COLOURS, PATTERNS, Scene, Script
+from x2l.needles.world import BELL, FRAME_COLOURS, PATTERNS, Card, Scene, Script
 from x2l.types import Question, X2LError
 
 _DETAIL = (
@@ -36,11 +36,6 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = {
         "What colour is the frame of the scene right after the one with the {cue} frame?",
         "Which colour is the frame that comes right after the {cue} frame?",
         "What is the frame colour of the next scene after the one with the {cue} frame?",
-    ),
-    "position": (
-        "How many scenes come {side} the scene with the {cue} frame?",
-        "How many scenes are there {side} the one with the {cue} frame?",
-        "What is the number of scenes {side} the scene with the {cue} frame?",
     ),
     "tally": (
         "How many scenes have a {pattern} frame?",
@@ -76,7 +71,6 @@ GROUPS: Mapping[str, str] = {
     "pair": "multi_detail",
     "before": "ordering",
     "after": "ordering",
-    "position": "ordering",
     "tally": "counting",
     "count": "counting",
     "exist": "holistic",
@@ -110,6 +104,18 @@ def ask_all(
     return questions
 
 
+def ask_needle(script: Script, rng: np.random.Generator, scene: int) -> Question:
+    """The digit on a coloured shape that the video shows once, in a given scene; its frame may occur again.
+
+    A detail of a video so long that frames repeat: the card alone tells which one is meant.
+    Raises X2LError if the scene holds no such card.
+    """
+    cards = [card for place, card in script.unique_cards if place == scene]
+    if not cards:
+        raise X2LError(f"scene {scene}: expected a card that the video shows once")
+    return _phrase(rng, "detail", 0, *_digit_on(_pick(rng, cards), script.scenes[scene]))
+
+
 def _phrase(
     rng, kind: str, i: int, fields: dict[str, str], answer: str, scenes: tuple[Scene, ...]
 ) -> Question:
@@ -126,10 +132,7 @@ def _detail(script: Script, rng: np.random.Generator, count: int, scenes: Iterab
     """The digit on a coloured shape that the video shows once, in a scene whose frame it shows once."""
     named = set(_named_scenes(script)) & set(scenes)
     cards = [(script.scenes[scene], card) for scene, card in script.unique_cards if scene in named]
-    return [
-        ({"cue": scene.cue, "card": f"{card.colour} {card.shape}"}, str(card.digit), (scene,))
-        for scene, card in _sample(rng, cards, count)
-    ]
+    return [_digit_on(card, scene) for scene, card in _sample(rng, cards, count)]
 
 
 def _scoped(script: Script, rng: np.random.Generator, count: int, scenes: Iterable[int]) -> list[_Drawn]:
@@ -150,10 +153,11 @@ def _scoped(script: Script, rng: np.random.Generator, count: int, scenes: Iterab
         and in_scene[scene, card.colour, card.shape] == 1
         and in_video[card.colour, card.shape] > 1
     ]
-    return [
-        ({"cue": scene.cue, "card": f"{card.colour} {card.shape}"}, str(card.digit), (scene,))
-        for scene, card in _sample(rng, cards, count)
-    ]
+    return [_digit_on(card, scene) for scene, card in _sample(rng, cards, count)]
+
+
+def _digit_on(card: Card, scene: Scene) -> _Drawn:
+    return {"cue": scene.cue, "card": f"{card.colour} {card.shape}"}, str(card.digit), (scene,)
 
 
 def _pair(script: Script, rng: np.random.Generator, count: int, scenes: Iterable[int]) -> list[_Drawn]:
@@ -187,17 +191,6 @@ def _after(script: Script, rng: np.random.Generator, count: int, scenes: Iterabl
     return [
         ({"cue": asked.cue}, after.frame_colour, (asked, after))
         for asked, after in _sample(rng, pairs, count)
-    ]
-
-
-def _position(script: Script, rng: np.random.Generator, count: int, scenes: Iterable[int]) -> list[_Drawn]:
-    """Scenes before or after a named one, where they are fewer than ten: a digit."""
-    last = len(script.scenes) - 1
-    sides = [("before", i, i) for i in _named_scenes(script)]
-    sides += [("after", i, last - i) for i in _named_scenes(script)]
-    return [
-        ({"side": side, "cue": script.scenes[i].cue}, str(number), (script.scenes[i],))
-        for side, i, number in _sample(rng, [item for item in sides if item[2] < 10], count)
     ]
 
 
@@ -242,7 +235,6 @@ _DRAW: Mapping[str, Callable[..., list[_Drawn]]] = {
     "pair": _pair,
     "before": _before,
     "after": _after,
-    "position": _position,
     "tally": _tally,
     "count": _count,
     "exist": _exist,

@@ -9,13 +9,15 @@ from functools import lru_cache
 import numpy as np
 
 from x2l.needles import backgrounds
-from x2l.needles.questions import ask_all
+from x2l.needles.questions import ask_all, ask_needle
 from x2l.needles.render import Renderer
 from x2l.needles.video_file import Frame
 from x2l.needles.world import FRAME_COLOURS, MAX_BELLS, PATTERNS, Script, write_script
 from x2l.types import Question, X2LError
 
 MAX_OPTIONS = 4
+NEEDLE = "needle"
+"""The kind of question that a haystack is asked: "needle-25" lies a quarter of the way through."""
 
 _YES_NO = ("yes", "no")
 _DIGITS = tuple(map(str, range(10)))
@@ -25,7 +27,6 @@ _ANSWERS = {
     "pair": tuple(f"{first} {second}" for first in _DIGITS for second in _DIGITS),
     "before": _YES_NO,
     "after": FRAME_COLOURS,
-    "position": _DIGITS,
     "tally": _DIGITS,
     "count": tuple(map(str, range(1, MAX_BELLS + 1))),
     "exist": _YES_NO,
@@ -72,6 +73,10 @@ class NeedleVideos:
         rng = self._rng(number, _SCRIPT)
         return write_script(rng, self.chunks, self.seconds_per_scene, num_backgrounds=_BACKGROUNDS_PER_VIDEO)
 
+    def name(self, number: int) -> str:
+        """The name of the file that holds the i-th video."""
+        return f"{number:04d}.mp4"
+
     def frames(self, number: int) -> Iterator[Frame]:
         """RGB pictures [size, size, 3], drawn while they are read."""
         script, renderer = self.script(number), self._renderer(number)
@@ -81,8 +86,11 @@ class NeedleVideos:
     def questions(self, number: int, counts: Mapping[str, int]) -> list[Question]:
         """Questions with options; details of inner scenes only, because edge chunks are always 2x."""
         asked = ask_all(self.script(number), self._rng(number, _ASKING), counts, inner_only=True)
+        return self._with_options(number, asked)
+
+    def _with_options(self, number: int, questions: list[Question]) -> list[Question]:
         rng = self._rng(number, _OPTIONS)
-        return [_with_options(question, rng) for question in asked]
+        return [_with_options(question, rng) for question in questions]
 
     def _renderer(self, number: int) -> Renderer:
         rng, footage = self._rng(number, _FOOTAGE), _footage(self.split)
@@ -92,6 +100,63 @@ class NeedleVideos:
 
     def _rng(self, number: int, stream: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, number, stream])
+
+
+@dataclass(frozen=True, kw_only=True)
+class HaystackVideos(NeedleVideos):
+    """Videos of one length whose needles lie at given depths: one question per depth, edges included.
+
+    depths: percent of the way from the first to the last scene; those of a short video can share a scene.
+    last_scene_seconds: for lengths that are no multiple of a scene.
+
+    Source: V-NIAH (LongVA, arXiv 2406.16852), as in Video-X^2L's Figure 2.
+    Differs: the needle is a card that one of the scenes shows, not a picture inserted between frames.
+    """
+
+    last_scene_seconds: int
+    depths: tuple[int, ...]
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.depths or len(set(self.depths)) < len(self.depths):
+            raise X2LError(f"depths: expected different percentages, got {list(self.depths)}")
+        for i, depth in enumerate(self.depths):
+            if not 0 <= depth <= 100:
+                raise X2LError(f"depths.{i}: expected 0..100 percent, got {depth}")
+
+    @property
+    def num_seconds(self) -> int:
+        return (self.chunks - 1) * self.seconds_per_scene + self.last_scene_seconds
+
+    @property
+    def scenes(self) -> list[int]:
+        """The scene at each depth."""
+        return [round(depth / 100 * (self.chunks - 1)) for depth in self.depths]
+
+    def name(self, number: int) -> str:
+        return f"{self.num_seconds:04d}-{number:02d}.mp4"
+
+    def script(self, number: int) -> Script:
+        return write_script(
+            self._rng(number, _SCRIPT),
+            self.chunks,
+            self.seconds_per_scene,
+            self.last_scene_seconds,
+            num_backgrounds=_BACKGROUNDS_PER_VIDEO,
+            first_scenes=set(self.scenes),
+        )
+
+    def needles(self, number: int) -> list[Question]:
+        """One detail per depth, with options."""
+        script, rng = self.script(number), self._rng(number, _ASKING)
+        asked = [ask_needle(script, rng, scene) for scene in self.scenes]
+        return [
+            replace(question, id=f"{NEEDLE}-{depth}", group=f"{self.num_seconds} frames")
+            for question, depth in zip(self._with_options(number, asked), self.depths, strict=True)
+        ]
+
+    def _rng(self, number: int, stream: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, self.num_seconds, number, stream])
 
 
 @lru_cache

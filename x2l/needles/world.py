@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -110,6 +111,7 @@ def write_script(
     num_backgrounds: int = 1,
     unique_pairs: int = MAX_UNIQUE_PAIRS,
     filler_pairs: int = NUM_PAIRS - MAX_UNIQUE_PAIRS,
+    first_scenes: Collection[int] = (),
 ) -> Script:
     """Draw a video. Equal generators give equal scripts.
 
@@ -120,6 +122,7 @@ def write_script(
 
     unique_pairs, filler_pairs: how many coloured shapes occur at most once, and how many others repeat; few
     fillers make cards that only their scene tells apart.
+    first_scenes: scenes that get a unique pair before any other does; at most `unique_pairs` of them.
 
     Raises X2LError for numbers that make no video.
     """
@@ -127,9 +130,11 @@ def write_script(
     _check(num_scenes, seconds_per_scene, last_scene_seconds, num_backgrounds)
     if unique_pairs < 0 or filler_pairs < 1 or unique_pairs + filler_pairs > NUM_PAIRS:
         raise X2LError(f"unique_pairs + filler_pairs: expected 0 + 1 to {NUM_PAIRS} together")
+    if len(first_scenes) > unique_pairs:
+        raise X2LError(f"first_scenes: expected at most {unique_pairs}, got {len(first_scenes)}")
     num_seconds = (num_scenes - 1) * seconds_per_scene + last_scene_seconds
     scenes = _draw_scenes(rng, num_scenes, seconds_per_scene, num_seconds, num_backgrounds)
-    cards = _draw_cards(rng, num_seconds, seconds_per_scene, unique_pairs, filler_pairs)
+    cards = _draw_cards(rng, num_seconds, seconds_per_scene, unique_pairs, filler_pairs, first_scenes)
     return Script(scenes, cards, seconds_per_scene)
 
 
@@ -214,13 +219,19 @@ def _deal(rng: np.random.Generator, num_scenes: int, most: int) -> list[int]:
 
 
 def _draw_cards(
-    rng, num_seconds: int, seconds_per_scene: int, unique_pairs: int, filler_pairs: int
+    rng,
+    num_seconds: int,
+    seconds_per_scene: int,
+    unique_pairs: int,
+    filler_pairs: int,
+    first_scenes: Collection[int],
 ) -> tuple[tuple[Card, ...], ...]:
     """Slot 4 s + c is the card in cell c at second s."""
     num_slots = num_seconds * CARDS_PER_SECOND
     bell_slots = _draw_bell_slots(rng, num_seconds)
     free_slots = rng.permutation(np.setdiff1d(np.arange(num_slots), bell_slots))
-    unique_slots = _spread(free_slots, seconds_per_scene * CARDS_PER_SECOND)[:unique_pairs]
+    ordered_slots = _spread(free_slots, seconds_per_scene * CARDS_PER_SECOND, first_scenes)
+    unique_slots = ordered_slots[:unique_pairs]
     shuffled = rng.permutation(NUM_PAIRS)
     pairs = rng.choice(shuffled[unique_pairs:][:filler_pairs], num_slots)
     pairs[unique_slots] = shuffled[: len(unique_slots)]
@@ -242,11 +253,11 @@ def _draw_bell_slots(rng: np.random.Generator, num_seconds: int) -> np.ndarray:
     return seconds * CARDS_PER_SECOND + rng.integers(CARDS_PER_SECOND, size=count)
 
 
-def _spread(slots: np.ndarray, slots_per_scene: int) -> np.ndarray:
-    """Reorder slots so that any first n of them are spread evenly over the scenes."""
+def _spread(slots: np.ndarray, slots_per_scene: int, first_scenes: Collection[int]) -> np.ndarray:
+    """Reorder slots so that any first n of them are spread evenly over the scenes, first ones in front."""
     seen: Counter[int] = Counter()
     ranks = []
     for scene in (slots // slots_per_scene).tolist():
-        ranks.append(seen[scene])
+        ranks.append(-1 if scene in first_scenes and not seen[scene] else seen[scene])
         seen[scene] += 1
     return slots[np.argsort(ranks, kind="stable")]

@@ -27,6 +27,7 @@ class Stage:
     tokens_per_step: visual and (about) question tokens per step; as many videos as fit, at least one.
     lr: factor on the learning rates.
     unique_pairs, filler_pairs: see x2l.needles.world.write_script.
+    seconds_per_chunk: how long a chunk is said to last, however few frames it has; None: a second per frame.
     """
 
     num_steps: int
@@ -38,11 +39,14 @@ class Stage:
     lr: float = 1.0
     unique_pairs: int = MAX_UNIQUE_PAIRS
     filler_pairs: int = NUM_PAIRS - MAX_UNIQUE_PAIRS
+    seconds_per_chunk: float | None = None
 
     def check(self, path: str) -> None:
         """Raise X2LError naming the field under `path` that no video can have."""
         for name in ("num_steps", "tokens_per_step", "lr"):
             require(getattr(self, name) > 0, f"{path}.{name}", "a positive number", getattr(self, name))
+        seconds = self.seconds_per_chunk
+        require(seconds is None or seconds > 0, f"{path}.seconds_per_chunk", "a positive number", seconds)
         for name in ("chunks", "frames_per_chunk"):
             lowest, highest = getattr(self, name)
             require(1 <= lowest <= highest, f"{path}.{name}", "1 <= first <= last", [lowest, highest])

@@ -1,4 +1,7 @@
-"""`x2l fit`: from a recipe to a checkpoint folder, stage by stage, resumable."""
+"""`x2l fit`: from a recipe to a checkpoint folder, stage by stage, resumable.
+
+Every stage leaves fp32 weights, log.jsonl and a Lightning checkpoint from which a stopped run goes on.
+"""
 
 from __future__ import annotations
 
@@ -7,45 +10,90 @@ from pathlib import Path
 
 import click
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import CLIPModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from x2l.backbones._video_xl_model import VideoXLConfig, VideoXLForCausalLM
 from x2l.backbones.video_xl import VideoXL
-from x2l.errors import X2LError
+from x2l.backbones.x2l_tiny import X2LTiny
+from x2l.errors import X2LError, unknown
 from x2l.needles.vocabulary import build_tokenizer
+from x2l.settings import read_settings
 from x2l.training.checkpoint import is_complete, num_bytes, release, save
 from x2l.training.curriculum import Curriculum
+from x2l.training.dual_encoder import DualEncoderModule, new_dual_encoder, question_tokenizer
+from x2l.training.dual_encoder_recipe import DualEncoderRecipe
 from x2l.training.frames import NeedleFrames
 from x2l.training.language import LanguageModule
 from x2l.training.loop import steps_done, train
 from x2l.training.module import TrainingModule
 from x2l.training.needle_batches import NeedleBatches
-from x2l.training.recipe import ModelSizes, TrainingRecipe
+from x2l.training.recipe import ModelSizes, Recipe, TrainingRecipe
+from x2l.training.scene_batches import SceneBatches
 from x2l.training.start import start_language_model
 from x2l.training.vision import VisionModule
 
-RELEASE = "x2l_tiny"
-
 
 def fit(recipe_path: Path, out: Path, num_workers: int = 1) -> Path:
-    """Run the recipe's stages that are not done yet; returns the folder of the released checkpoint.
-
-    Leaves out/vision and out/language with fp32 weights, log.jsonl and a Lightning checkpoint from which a
-    stopped run goes on, and out/x2l_tiny with the fp16 weights that are shipped. `x2l ask` loads each.
+    """Train what the recipe's `train` names, where that is not done yet; returns the released checkpoint.
 
     Raises X2LError naming the field of the recipe that is wrong.
     """
-    recipe = TrainingRecipe.load(recipe_path)
-    vision, language, released = (out / name for name in ("vision", "language", RELEASE))
+    name = str(read_settings(recipe_path).get("train", "x2l_tiny"))
+    if name not in TRAINED:
+        raise unknown(f"recipe {recipe_path}: train: {name}", name, TRAINED)
+    recipe, run = TRAINED[name]
+    return run(recipe.load(recipe_path), out, num_workers)
+
+
+def _fit_x2l_tiny(recipe: TrainingRecipe, out: Path, num_workers: int) -> Path:
+    """The stages out/vision and out/language, and out/x2l_tiny with the weights that are shipped.
+
+    `x2l ask` loads each.
+    """
+    vision, language, released = (out / name for name in ("vision", "language", "x2l_tiny"))
     if not is_complete(vision):
         _fit_vision(recipe, vision, num_workers)
     if not is_complete(language):
         _fit_language(recipe, vision, language, num_workers)
     if not is_complete(released):
         backbone = VideoXL.from_pretrained(str(language))
-        release(backbone.model, backbone.tokenizer, released)
-        click.echo(f"x2l: {released}: {num_bytes(released) / 1e6:.1f} MB", err=True)
+        _release(backbone.model, backbone.tokenizer, released)
     return released
+
+
+def _fit_dual_encoder(recipe: DualEncoderRecipe, out: Path, num_workers: int) -> Path:
+    """The stage out/towers, and out/dual_encoder with the weights that are shipped."""
+    towers, released = out / "towers", out / "dual_encoder"
+    if not is_complete(towers):
+        _fit_towers(recipe, towers, num_workers)
+    if not is_complete(released):
+        _release(CLIPModel.from_pretrained(towers), question_tokenizer(), released)
+    return released
+
+
+TRAINED = {
+    "x2l_tiny": (TrainingRecipe, _fit_x2l_tiny),
+    "dual_encoder": (DualEncoderRecipe, _fit_dual_encoder),
+}
+"""What can be trained: the recipe's class and the function that follows it."""
+
+
+def _release(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    release(network, tokenizer, folder)
+    click.echo(f"x2l: {folder}: {num_bytes(folder) / 1e6:.1f} MB", err=True)
+
+
+def _fit_towers(recipe: DualEncoderRecipe, folder: Path, num_workers: int) -> None:
+    torch.manual_seed(recipe.seed)
+    backbone, tokenizer = X2LTiny.from_pretrained(recipe.model.tower), question_tokenizer()
+    tower = backbone.model.model.vision_tower.vision_tower.vision_model
+    network = new_dual_encoder(recipe.model, tower, tokenizer)
+    network.set_attn_implementation("eager")  # as in _fit_vision
+    module = DualEncoderModule(network, recipe.num_steps, recipe.muon_lr, recipe.adamw_lr, recipe.flat_share)
+    image_size, first = tower.config.image_size, steps_done(folder)
+    data = SceneBatches(recipe.data, tokenizer, image_size, recipe.num_steps, recipe.seed, first)
+    _train(module, data, recipe, folder, num_workers)
+    save(network, tokenizer, folder)
 
 
 def _fit_vision(recipe: TrainingRecipe, folder: Path, num_workers: int) -> None:
@@ -94,7 +142,7 @@ def new_network(sizes: ModelSizes, tokenizer: PreTrainedTokenizerBase) -> VideoX
     return VideoXLForCausalLM(config)
 
 
-def _train(module: TrainingModule, data, recipe: TrainingRecipe, folder: Path, num_workers: int) -> None:
+def _train(module: TrainingModule, data, recipe: Recipe, folder: Path, num_workers: int) -> None:
     train(
         module,
         data,

@@ -13,10 +13,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from x2l.backbones._vision_tower import preprocess
 from x2l.needles import backgrounds
 from x2l.needles.render import Renderer
 from x2l.needles.world import BELL, CARD_COLOURS, FRAME_COLOURS, PATTERNS, SHAPES, Script, write_script
+from x2l.pixels import preprocess
 
 CARD_LABELS = {"colour": CARD_COLOURS, "shape": (*SHAPES, BELL), "digit": tuple(range(10))}
 SCENE_LABELS = {"frame_colour": FRAME_COLOURS, "pattern": PATTERNS, "night": (False, True)}

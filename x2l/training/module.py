@@ -1,4 +1,4 @@
-"""What both stages share: one step of Muon and AdamW per batch, counted."""
+"""What every stage shares: one step of Muon and AdamW per batch, counted."""
 
 from __future__ import annotations
 

@@ -13,12 +13,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from x2l.backbones._vision_tower import preprocess
 from x2l.backbones.video_xl import VideoXL
 from x2l.needles import backgrounds
 from x2l.needles.questions import GROUPS, ask_all
 from x2l.needles.render import Renderer
 from x2l.needles.world import Script, write_script
+from x2l.pixels import preprocess
 from x2l.training.curriculum import Curriculum, Shape
 from x2l.training.frames import noisy
 from x2l.training.packing import Packed, pack
@@ -104,10 +104,13 @@ class NeedleBatches(IterableDataset):
         )
         picks = rng.integers(len(self._footage), size=BACKGROUNDS_PER_VIDEO)
         renderer = Renderer(self._image_size, [self._footage[i].variant(rng) for i in picks])
-        frames = renderer.clip(script, np.arange(script.num_seconds, dtype=float))
+        times_s = np.arange(script.num_seconds, dtype=float)
+        frames = renderer.clip(script, times_s)
+        # The next chunk is equally far away in chunks of any number of frames: that is what "after" asks for.
+        times_s *= (stage.seconds_per_chunk or shape.frames_per_chunk) / shape.frames_per_chunk
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self.in_bf16):
             pixels = noisy(preprocess(frames, self._image_size), rng)
-            tokens = self.backbone.model.visual_tokens(pixels).flatten(0, 1)
+            tokens = self.backbone.model.visual_tokens(pixels, torch.from_numpy(times_s)).flatten(0, 1)
         return tokens.float(), self._questions(script, rng, step, shape)
 
     @cached_property

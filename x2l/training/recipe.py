@@ -57,6 +57,7 @@ class ModelSizes:
     rope_theta: float = 1_000_000.0
     initializer_range: float = 0.02
     mm_vision_select_layer: int = -1
+    mm_time_amplitude: float = 0.0
 
     def check(self, path: str) -> None:
         heads, smallest = self.num_attention_heads, 2 * FAST_FREQUENCIES
@@ -105,14 +106,13 @@ class LanguageOptions:
             stage.check(f"{path}.stages.{number}")
 
 
-@dataclass(frozen=True)
-class TrainingRecipe:
-    """Everything that decides a checkpoint, apart from rounding on other hardware."""
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What decides a checkpoint of any kind, apart from rounding on other hardware."""
 
+    train: str
+    """What is trained, by name: see x2l.training.fit."""
     seed: int
-    model: ModelSizes
-    vision: VisionOptions
-    language: LanguageOptions
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     checkpoint_every: int = 500
     """Steps (batches) between Lightning checkpoints."""
@@ -121,12 +121,10 @@ class TrainingRecipe:
 
     def __post_init__(self):
         require(self.seed >= 0, "seed", "0 or more", self.seed)
-        _require_positive(self)
-        self.model.check("model")
-        self.language.check("language")
+        require_positive(self, "")
 
     @classmethod
-    def from_mapping(cls, data: Mapping[Any, Any]) -> TrainingRecipe:
+    def from_mapping(cls, data: Mapping[Any, Any]) -> Recipe:
         """A recipe from plain data.
 
         Raises X2LError naming the dotted path of what is unknown, missing, of the wrong type or impossible.
@@ -134,7 +132,7 @@ class TrainingRecipe:
         return cls(**arguments(cls, {str(key): value for key, value in data.items()}, "", lambda _: None))
 
     @classmethod
-    def load(cls, path: str | Path) -> TrainingRecipe:
+    def load(cls, path: str | Path) -> Recipe:
         """A recipe from a YAML file. Raises X2LError naming the file."""
         data = read_settings(path)
         try:
@@ -143,17 +141,31 @@ class TrainingRecipe:
             raise X2LError(f"recipe {path}: {error}") from error
 
 
-def _require_positive(recipe: TrainingRecipe) -> None:
-    """Every size, number of steps and learning rate; 0 only for the weight of a loss."""
-    parts = {
-        "": recipe,
-        "model.": recipe.model,
-        "model.vision_config.": recipe.model.vision_config,
-        "vision.": recipe.vision,
-        "language.": recipe.language,
-    }
-    for path, part in parts.items():
-        for name, value in vars(part).items():
-            if isinstance(value, int | float) and name not in ("seed", "mm_vision_select_layer"):
-                lowest_fits = value >= 0 if name in ("retrieval_weight", "flat_share") else value > 0
-                require(lowest_fits, path + name, "a positive number", value)
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecipe(Recipe):
+    """The embedded backbone, x2l-tiny, in two stages."""
+
+    train: Literal["x2l_tiny"] = "x2l_tiny"
+    model: ModelSizes
+    vision: VisionOptions
+    language: LanguageOptions
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_positive(self.model, "model.")
+        require_positive(self.model.vision_config, "model.vision_config.")
+        require_positive(self.vision, "vision.")
+        require_positive(self.language, "language.")
+        self.model.check("model")
+        self.language.check("language")
+
+
+MAY_BE_ZERO = ("retrieval_weight", "flat_share", "mm_time_amplitude")
+
+
+def require_positive(part: Any, path: str) -> None:
+    """Every size, number of steps and learning rate; 0 only where it switches something off."""
+    for name, value in vars(part).items():
+        if isinstance(value, int | float) and name not in ("seed", "mm_vision_select_layer"):
+            lowest_fits = value >= 0 if name in MAY_BE_ZERO else value > 0
+            require(lowest_fits, path + name, "a positive number", value)

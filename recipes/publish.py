@@ -1,0 +1,93 @@
+"""Keeps finished runs in recipes/results and writes recipes/README.md from them: nothing there is typed.
+
+    x2l eval recipes/table1.yaml --out runs/table1
+    python recipes/publish.py runs/table1
+
+Without a run it writes the README anew. A run's folder must have its recipe's name.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+RESULTS = FOLDER / "results"
+INTRODUCTION = """# Recipes
+
+One file per result of the paper, each run by one command:
+
+    x2l eval recipes/NAME.yaml --out runs/NAME
+
+It writes every answer, a summary, the table and its figures; stopped, it goes on where it was. `--set`
+overrides a field, such as `--set base.backbone.name=video_xl --set base.backbone.model=FOLDER` for another
+backbone; `--quick` takes two minutes and `--smoke` ten seconds. The tables share their videos in
+`runs/needles24`, which the first one writes. `x2l fit recipes/train_tiny.yaml --out runs/tiny` re-trains the
+embedded model and `x2l fit recipes/train_dual_encoder.yaml --out runs/dual_encoder` its relevance oracle.
+
+The numbers below are copied from those runs by `python recipes/publish.py RUN ...`. Intervals are 95 % and
+resample videos. A claim holds if its point estimate reaches the bar; "clearly" asks for a gap of 0.15 or more
+whose paired interval excludes 0.
+"""
+
+
+def publish(run: Path) -> None:
+    """Copy what a run says, without its videos and answers."""
+    for path in run.iterdir():
+        if path.name in ("summary.json", "table.md"):
+            shutil.copy(path, RESULTS / f"{run.name}{path.suffix}")
+        elif path.suffix in (".png", ".svg"):
+            shutil.copy(path, RESULTS / f"{run.name}-{path.name}")
+
+
+def readme() -> str:
+    """All of README.md."""
+    recipes = [path for path in sorted(FOLDER.glob("*.yaml")) if not path.stem.startswith("train")]
+    return "\n\n".join([INTRODUCTION.strip(), *map(section, recipes)]) + "\n"
+
+
+def section(recipe: Path) -> str:
+    """What a recipe shows: its opening comment, its claims, where its table is."""
+    name, lines = recipe.stem, recipe.read_text().splitlines()
+    comment = []
+    for line in lines:
+        if not line.startswith("#"):
+            break
+        comment.append(line.lstrip("# "))
+    parts = [f"## {name}", " ".join(comment), f"    x2l eval recipes/{name}.yaml --out runs/{name}"]
+    summary_path = RESULTS / f"{name}.json"
+    if not summary_path.is_file():
+        return "\n\n".join([*parts, "Not measured yet."])
+    summary = json.loads(summary_path.read_text())
+    if summary.get("claims"):
+        parts.append("\n".join(claims(summary["claims"])))
+    if (figure := RESULTS / f"{name}-{figure_of(name)}.svg").is_file():
+        parts.append(f"![{name}](results/{figure.name})")
+    asked = f"{summary['num_videos']} videos, {summary['num_questions']['all']} questions in each row"
+    where = f"{summary['date'][:10]}, {', '.join(summary['devices'])}"
+    parts.append(f"[The whole table](results/{name}.md): {asked}; {where}.")
+    return "\n\n".join(parts)
+
+
+def claims(judged: list[dict]) -> list[str]:
+    rows = ["| claim | measured | bar | holds |", "| --- | --- | --- | --- |"]
+    for claim in judged:
+        number = "no such question" if claim["value"] is None else f"{claim['value']:.2f}"
+        if claim["interval"]:
+            number += " [{:.2f}, {:.2f}]".format(*claim["interval"])
+        rows.append(
+            f"| {claim['say']} | {number} | {claim['bar']} | {'yes' if claim['holds'] else '**no**'} |"
+        )
+    return rows
+
+
+def figure_of(name: str) -> str:
+    """The figure that shows a recipe best."""
+    kinds = [kind for kind in ("heatmap", "curve") if (RESULTS / f"{name}-{kind}.svg").is_file()]
+    return (kinds or ["tradeoff"])[0]
+
+
+if __name__ == "__main__":
+    for given in sys.argv[1:]:
+        publish(Path(given))
+    (FOLDER / "README.md").write_text(readme())

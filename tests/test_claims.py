@@ -1,0 +1,92 @@
+"""What a claim measures and when it holds."""
+
+import pytest
+
+from x2l.evaluation.claims import Claim, judge
+from x2l.evaluation.tally import Tally
+from x2l.types import X2LError
+
+ROWS = ("good", "fair", "bad")
+RIGHT = {"good": 10, "fair": 8, "bad": 2}
+"""Of ten questions about each of 20 videos."""
+
+
+def tally(num_right):
+    return Tally(
+        [
+            {"video": f"{video}.mp4", "group": "detail", "right": question < num_right}
+            for video in range(20)
+            for question in range(10)
+        ]
+    )
+
+
+TALLIES = {row: tally(num_right) for row, num_right in RIGHT.items()}
+CHANCE = {"detail": 0.1, "all": 0.1}
+GONE = {row: {"detail": 0.875, "all": 0.875} for row in ROWS}
+
+
+def judged(**fields):
+    return judge(Claim(say="so", group="detail", **fields), TALLIES, GONE, CHANCE)
+
+
+@pytest.mark.parametrize(
+    ("fields", "value", "bar", "holds"),
+    [
+        ({"row": "fair", "at_least": 0.8}, 0.8, "at least 0.8", True),
+        ({"row": "fair", "at_least": 0.81}, 0.8, "at least 0.81", False),
+        ({"row": "fair", "at_most": 0.7}, 0.8, "at most 0.7", False),
+        ({"row": "good", "minus": "fair", "clearly": True}, 0.2, "clearly above 0", True),
+        ({"row": "fair", "minus": "good", "clearly": True}, -0.2, "clearly above 0", False),
+        ({"row": "fair", "between": ("bad", "good"), "at_least": 0.7}, 0.75, "at least 0.7", True),
+        ({"row": "fair", "measure": "above_chance", "at_least": 0.5}, 0.7, "at least 0.5", True),
+        ({"row": "fair", "measure": "cache_gone", "at_least": 0.85}, 0.875, "at least 0.85", True),
+    ],
+)
+def test_a_claim_is_held_against_its_bar(fields, value, bar, holds):
+    result = judged(**fields)
+    assert result["value"] == pytest.approx(value)
+    assert (result["bar"], result["holds"]) == (bar, holds)
+
+
+def test_equal_videos_leave_no_doubt():
+    assert judged(row="fair", between=("bad", "good"), at_least=0.0)["interval"] == pytest.approx(
+        [0.75, 0.75]
+    )
+    assert judged(row="fair", measure="cache_gone", at_least=0.0)["interval"] is None
+
+
+def test_a_gap_that_one_video_makes_is_not_clear():
+    lucky = Tally([{"video": f"{i}.mp4", "group": "detail", "right": i == 0} for i in range(5)])
+    none = Tally([{"video": f"{i}.mp4", "group": "detail", "right": False} for i in range(5)])
+    claim = Claim(say="so", row="lucky", minus="none", group="detail", clearly=True)
+    gone = {"lucky": {"detail": 0.0}, "none": {"detail": 0.0}}
+    result = judge(claim, {"lucky": lucky, "none": none}, gone, CHANCE)
+    assert result["value"] == pytest.approx(0.2) and result["interval"][0] == 0 and not result["holds"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"row": "god", "at_least": 1.0}, "claims.0.row 'god': unknown, expected one of bad, fair, good"),
+        ({"row": "good", "minus": "b", "clearly": True}, "claims.0.minus 'b'"),
+        ({"row": "good", "between": ("bad", "x"), "at_least": 0.0}, "claims.0.between.1 'x'"),
+        ({"row": "good"}, "claims.0: expected a bar, one of at_least, at_most or clearly"),
+        ({"row": "good", "clearly": True}, "claims.0.clearly: expected minus"),
+        (
+            {"row": "good", "minus": "bad", "between": ("bad", "fair"), "at_least": 0.0},
+            "claims.0: expected min",
+        ),
+    ],
+)
+def test_a_claim_about_nothing_is_named(fields, message):
+    with pytest.raises(X2LError) as caught:
+        Claim(say="so", **fields).check("claims.0", ROWS)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("measure", ["accuracy", "above_chance", "cache_gone"])
+def test_nothing_holds_of_a_group_without_questions(measure):
+    claim = Claim(say="so", row="good", group="gist", measure=measure, at_least=0.0)
+    result = judge(claim, TALLIES, GONE, CHANCE)
+    assert result["value"] is None and result["interval"] is None and not result["holds"]

@@ -1,0 +1,122 @@
+"""What a recipe claims, and whether its numbers bear it out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from x2l.errors import X2LError, unknown
+from x2l.evaluation import bootstrap
+from x2l.evaluation.tally import Tally
+from x2l.fields import arguments
+
+CLEAR_GAP = 0.15
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence with a number behind it.
+
+    say: the sentence.
+    row: the row it is about; group: of which questions.
+    measure: "accuracy"; "above_chance": accuracy less that of the most frequent answer to each kind of
+        question; "cache_gone": the share of the uncompressed cache that is not there.
+    minus: the row whose accuracy is taken off, paired by question.
+    between: two rows; the number is the share of the way from the first to the second.
+    at_least, at_most: the bar for the point estimate.
+    clearly: the difference is at least 0.15 and its interval excludes 0.
+    """
+
+    say: str
+    row: str
+    group: str = "all"
+    measure: Literal["accuracy", "above_chance", "cache_gone"] = "accuracy"
+    minus: str | None = None
+    between: tuple[str, str] | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    clearly: bool = False
+
+    def check(self, path: str, rows: Sequence[str]) -> None:
+        """Raise X2LError naming the field under `path` that makes no claim about these rows."""
+        named = {"row": self.row, "minus": self.minus}
+        named |= {f"between.{i}": name for i, name in enumerate(self.between or ())}
+        for name, row in named.items():
+            if row is not None and row not in rows:
+                raise unknown(f"{path}.{name} {row!r}", row, rows)
+        if self.minus and self.between:
+            raise X2LError(f"{path}: expected minus or between, got both")
+        if self.clearly and not self.minus:
+            raise X2LError(f"{path}.clearly: expected minus, the row that is clearly worse")
+        if self.at_least is None and self.at_most is None and not self.clearly:
+            raise X2LError(f"{path}: expected a bar, one of at_least, at_most or clearly")
+
+
+def read_claims(data: Sequence[Mapping[str, Any]]) -> list[Claim]:
+    """Claims from plain data. Raises X2LError naming the dotted path of a field that is unknown or wrong."""
+    return [
+        Claim(**arguments(Claim, claim, f"claims.{number}", lambda _: None))
+        for number, claim in enumerate(data)
+    ]
+
+
+def judge(
+    claim: Claim,
+    tallies: Mapping[str, Tally],
+    cache_gone: Mapping[str, Mapping[str, float]],
+    chance: Mapping[str, float],
+) -> dict[str, Any]:
+    """{say, value, interval, bar, holds}; the interval is None for a share of the cache.
+
+    cache_gone: by row and group; chance: by group. Without questions of the group the value is None, and
+    nothing holds.
+    """
+    if claim.group not in chance:
+        value, interval = None, None
+    elif claim.measure == "cache_gone":
+        value, interval = cache_gone[claim.row][claim.group], None
+    else:
+        value, interval = _accuracy(claim, tallies)
+    if value is not None and claim.measure == "above_chance":
+        value, interval = value - chance[claim.group], [end - chance[claim.group] for end in interval]
+    return {
+        "say": claim.say,
+        "value": value,
+        "interval": interval,
+        "bar": _bar(claim),
+        "holds": _holds(claim, value, interval),
+    }
+
+
+def _accuracy(claim: Claim, tallies: Mapping[str, Tally]) -> tuple[float, list[float]]:
+    """The row's accuracy, its difference to another, or its place between two; with the 95 % interval."""
+
+    def right(row: str) -> Float[np.ndarray, " videos"]:
+        return tallies[row].counts(claim.group)[0]
+
+    top, bottom = right(claim.row), tallies[claim.row].counts(claim.group)[1]
+    if claim.minus:
+        top = top - right(claim.minus)
+    if claim.between:
+        low, high = map(right, claim.between)
+        top, bottom = top - low, high - low
+    samples = bootstrap.ratios(tallies[claim.row].weights, top, bottom)
+    return float(top.sum() / bottom.sum()), bootstrap.interval(samples)
+
+
+def _holds(claim: Claim, value: float | None, interval: list[float] | None) -> bool:
+    if value is None:
+        return False
+    clear = not claim.clearly or (value >= CLEAR_GAP and interval is not None and interval[0] > 0)
+    enough = claim.at_least is None or value >= claim.at_least
+    return clear and enough and (claim.at_most is None or value <= claim.at_most)
+
+
+def _bar(claim: Claim) -> str:
+    bars = {"at least": claim.at_least, "at most": claim.at_most}
+    spelled = [f"{name} {value:g}" for name, value in bars.items() if value is not None]
+    return ", ".join([*spelled, *["clearly above 0"][: claim.clearly]])

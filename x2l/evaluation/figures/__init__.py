@@ -1,0 +1,25 @@
+"""Figures of an evaluation, drawn from its summary alone: summary -> a Figure per idea -> PNG and SVG.
+
+Every figure is small panels side by side, so that each mark is labelled where it stands.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from x2l.evaluation.figures.options import FigureOptions as FigureOptions
+
+
+def draw(summary: dict[str, Any], out: Path) -> None:
+    """Write accuracy and tradeoff, and the figure that the recipe asks for, as .png and .svg."""
+    # matplotlib takes a second to import, and most of x2l draws nothing.
+    from x2l.evaluation.figures import accuracy, curve, heatmap, style, tradeoff
+
+    on_demand = {"curve": curve.figure, "heatmap": heatmap.figure}
+    figures = {"accuracy": accuracy.figure, "tradeoff": tradeoff.figure}
+    if wanted := summary["recipe"].get("figure"):
+        figures[wanted["kind"]] = on_demand[wanted["kind"]]
+    with style.applied():
+        for name, make in figures.items():
+            style.save(make(summary), out, name)

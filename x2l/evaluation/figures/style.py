@@ -1,0 +1,102 @@
+"""How figures look and how they are saved: fixed sizes and colours, and the same bytes every time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+
+import matplotlib
+import matplotlib.style
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+
+from x2l.evaluation.results import write_bytes
+
+WIDTH = 9.0
+"""Inches, of every figure: text then has one size on a page that scales figures to its width."""
+SMALL = 8
+"""Points of text inside a panel."""
+LINE_HEIGHT = 1.25 * SMALL / 72
+"""Inches that a line of such text takes."""
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255")
+"""Told apart by the colour-blind. Source: Okabe and Ito 2008; its yellow, faint on white, and
+its black, the colour of intervals, give way to a wine red of Paul Tol's."""
+GREY = "#767676"
+
+_SETTINGS = {
+    "axes.linewidth": 0.6,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 150,
+    "font.size": 8.5,
+    "svg.hashsalt": "x2l",  # names inside the file follow from its content, not from chance
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+}
+_METADATA = {"png": {"Software": None}, "svg": {"Date": None}}
+
+
+@contextmanager
+def applied() -> Iterator[None]:
+    """The settings of matplotlib that all figures are made and saved under, whatever the user's own are."""
+    with matplotlib.style.context(_SETTINGS, after_reset=True):
+        yield
+
+
+def save(figure: Figure, out: Path, name: str) -> None:
+    """Write name.png and name.svg, each complete or not at all."""
+    for suffix, metadata in _METADATA.items():
+        content = BytesIO()
+        figure.savefig(content, format=suffix, metadata=metadata)
+        write_bytes(out / f"{name}.{suffix}", content.getvalue())
+
+
+def colour(number: int) -> str:
+    return COLOURS[number % len(COLOURS)]
+
+
+def panels(num: int, most_across: int, height: float) -> tuple[Figure, list[SubplotSpec]]:
+    """A figure with `num` places of `height` inches in an even grid, row by row."""
+    down = math.ceil(num / most_across)
+    across = math.ceil(num / down)
+    figure = Figure(figsize=(WIDTH, down * height))
+    grid = figure.add_gridspec(down, across)
+    return figure, list(islice((grid[i, j] for i in range(down) for j in range(across)), num))
+
+
+Label = tuple[str, str, int | float, int | float]
+"""Text, colour, x and y of the point that it belongs to."""
+
+
+def label_beside(axes: Axes, height: float, labels: Sequence[Label]) -> None:
+    """Labels in a column to the right of a panel, each with a line from its point.
+
+    height: of the panel in inches, whose limits must be set; y goes from 0 to 1.
+    """
+    label_ys = spread_out(np.array([y for *_, y in labels], dtype=float), LINE_HEIGHT / height)
+    for (text, own_colour, x, y), label_y in zip(labels, label_ys.tolist(), strict=True):
+        start = axes.transLimits.transform((x, y))
+        ends = zip(start, (1.06, label_y), strict=True)
+        axes.plot(*ends, transform=axes.transAxes, color=own_colour, linewidth=0.6, clip_on=False)
+        axes.text(1.08, label_y, text, transform=axes.transAxes, fontsize=SMALL, va="center")
+
+
+def spread_out(values: Float[np.ndarray, " labels"], gap: float) -> Float[np.ndarray, " labels"]:
+    """Values moved apart until they differ by `gap`, each staying near, inside 0..1 while there is room."""
+    order, steps = np.argsort(values, kind="stable"), gap * np.arange(len(values))
+    offsets = values[order] - steps
+    pushed_up, pushed_down = np.maximum.accumulate(offsets), np.minimum.accumulate(offsets[::-1])[::-1]
+    placed = np.empty_like(values)
+    placed[order] = np.clip((pushed_up + pushed_down) / 2, 0, max(0, 1 - steps[-1])) + steps
+    return placed

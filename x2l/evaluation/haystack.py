@@ -1,0 +1,74 @@
+"""Needles at every depth of ever longer videos: the data of a heat map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from x2l.errors import X2LError
+from x2l.needles.dataset import Item, read_dataset, write_videos
+from x2l.needles.videos import NEEDLE, HaystackVideos
+
+SECONDS_PER_SCENE = 10
+
+
+@dataclass(frozen=True)
+class Haystack:
+    """Videos of several lengths generated from a seed, each asked for one needle per depth.
+
+    They lie in `dir` (default: "data" in the folder of results), one folder per length.
+    """
+
+    num: int
+    """Videos per length."""
+    seed: int
+    lengths: tuple[int, ...]
+    """Frames at one per second."""
+    depths: tuple[int, ...] = (0, 25, 50, 75, 100)
+    """Percent of the way from the first to the last scene."""
+    split: str = "eval"
+    size: int = 256
+    """Side of a frame in pixels."""
+    fps: float = 4.0
+    dir: str | None = None
+    """A folder that several evaluations share."""
+
+    reduced: ClassVar = {
+        "smoke": {"num": 1, "lengths": [32], "dir": None},
+        "quick": {"num": 2, "lengths": [64, 128], "dir": None},
+    }
+
+    def __post_init__(self):
+        try:
+            if self.num < 1:
+                raise X2LError(f"num: expected at least one video, got {self.num}")
+            if not self.lengths or min(self.lengths) < 1 or len(set(self.lengths)) < len(self.lengths):
+                raise X2LError(f"lengths: expected different positive integers, got {list(self.lengths)}")
+            for length in self.lengths:
+                self._videos(length)
+        except X2LError as error:
+            raise X2LError(f"data.{error}") from error
+
+    def open(self, out: Path, progress: bool) -> list[Item]:
+        """Write what is not there yet; the videos with their questions, length by length."""
+        return [item for length in self.lengths for item in self._open(length, out, progress)]
+
+    def _open(self, length: int, out: Path, progress: bool) -> list[Item]:
+        videos = self._videos(length)
+        folder = Path(self.dir or out / "data") / f"{length:04d}"
+        write_videos(folder, self.num, videos, videos.needles, {NEEDLE: len(self.depths)}, progress)
+        return read_dataset(folder)[: self.num]
+
+    def _videos(self, length: int) -> HaystackVideos:
+        before_last, last_second = divmod(length - 1, SECONDS_PER_SCENE)
+        return HaystackVideos(
+            seed=self.seed,
+            chunks=before_last + 1,
+            split=self.split,
+            size=self.size,
+            fps=self.fps,
+            seconds_per_scene=SECONDS_PER_SCENE,
+            last_scene_seconds=last_second + 1,
+            depths=self.depths,
+        )

@@ -1,0 +1,48 @@
+"""Right answers of one row, counted by video, so that intervals can resample videos."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from x2l.evaluation import bootstrap
+from x2l.evaluation.results import Line
+
+ALL = "all"
+"""The group that every question belongs to."""
+
+
+class Tally:
+    """Right answers and questions of one row, by group and video."""
+
+    def __init__(self, lines: list[Line]):
+        self.lines = lines
+        self.videos = {video: i for i, video in enumerate(dict.fromkeys(line["video"] for line in lines))}
+        self.weights = bootstrap.draw(len(self.videos))
+
+    def accuracy(self, group: str) -> dict[str, Any]:
+        right, asked = self.counts(group)
+        samples = bootstrap.ratios(self.weights, right, asked)
+        return {"mean": float(right.sum() / asked.sum()), "interval": bootstrap.interval(samples)}
+
+    def minus(self, other: Tally, group: str) -> dict[str, Any]:
+        """The difference of accuracies, paired: both rows were asked the same questions."""
+        (right, asked), (other_right, _) = self.counts(group), other.counts(group)
+        samples = bootstrap.ratios(self.weights, right - other_right, asked)
+        mean = float((right - other_right).sum() / asked.sum())
+        return {"mean": mean, "interval": bootstrap.interval(samples)}
+
+    def counts(self, group: str) -> tuple[Float[np.ndarray, " videos"], Float[np.ndarray, " videos"]]:
+        """Right answers and questions of each video."""
+        right, asked = np.zeros(len(self.videos)), np.zeros(len(self.videos))
+        for line in of_group(self.lines, group):
+            right[self.videos[line["video"]]] += line["right"]
+            asked[self.videos[line["video"]]] += 1
+        return right, asked
+
+
+def of_group(lines: list[Line], group: str) -> list[Line]:
+    """The lines about the questions of a group."""
+    return lines if group == ALL else [line for line in lines if line["group"] == group]

@@ -1,0 +1,181 @@
+"""Stock image-text models, loaded so that whatever is wrong with a checkpoint is one clear line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from huggingface_hub import snapshot_download
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn.functional import normalize
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from x2l.fingerprint import checkpoint_fingerprint
+from x2l.pixels import CLIP_MEAN, CLIP_STD, Preprocessing
+from x2l.types import X2LError
+
+FRAMES_PER_BATCH = 32
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+"""Never pickles or code."""
+LEGACY_END = 2
+"""What CLIP's first configurations call the end token: transformers then takes the highest id of a text."""
+
+
+class Family(NamedTuple):
+    """How the models of one type were trained to see and to read."""
+
+    crop: bool
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    padding: str
+    lower_case: bool
+
+
+FAMILIES = {
+    "clip": Family(True, CLIP_MEAN, CLIP_STD, padding="longest", lower_case=False),
+    # Trained without a mask on texts padded to the full length; SigLIP 2's tokenizer leaves the case alone.
+    "siglip": Family(False, (0.5,) * 3, (0.5,) * 3, padding="max_length", lower_case=True),
+}
+"""By the `model_type` of config.json; the fixed-size SigLIP 2 models call themselves "siglip" too."""
+
+
+@dataclass(frozen=True)
+class ImageText:
+    """An image tower and a text tower with one space of embeddings, all of length 1.
+
+    `fingerprint` is that of the weights: uint8, for storing beside what they made.
+    """
+
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    preprocessing: Preprocessing
+    fingerprint: Tensor
+
+    @torch.no_grad()
+    def embed_frames(self, frames: UInt8[np.ndarray, "frames height width 3"]) -> Float[Tensor, "frames dim"]:
+        batches = np.split(frames, range(FRAMES_PER_BATCH, len(frames), FRAMES_PER_BATCH))
+        embedded = [
+            self.network.get_image_features(self.preprocessing(batch).to(self.network.device)).pooler_output
+            for batch in batches
+        ]
+        return normalize(torch.cat(embedded), dim=-1)
+
+    @torch.no_grad()
+    def embed_text(self, text: str) -> Float[Tensor, " dim"]:
+        """Of as many tokens of the text as the model reads."""
+        family, config = FAMILIES[self.network.config.model_type], self.network.config
+        ids = self.tokenizer(
+            text.lower() if family.lower_case else text,
+            padding=family.padding,
+            padding_side="right",
+            truncation=True,
+            max_length=config.text_config.max_position_embeddings,
+            return_tensors="pt",
+        )["input_ids"]
+        return normalize(self.network.get_text_features(ids.to(self.network.device)).pooler_output, dim=-1)[0]
+
+
+@cache
+def load(model: str, device: str) -> ImageText:
+    """A CLIP or SigLIP from a checkpoint folder or the hub: safetensors only, no code, in fp32.
+
+    Raises X2LError naming the model and what is wrong: not found, another kind, damaged, incomplete.
+    """
+    folder = _folder(model)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        if config.model_type not in FAMILIES:
+            raise X2LError(f"its type is {config.model_type}, expected one of {', '.join(FAMILIES)}")
+        network = _network(folder, config)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, config=config, trust_remote_code=False, local_files_only=True
+        )
+        _check_tokenizer(tokenizer, config)
+        preprocessing = _preprocessing(folder, config)
+        fingerprint = checkpoint_fingerprint(folder).rpartition("@")[2]
+    except Exception as error:  # a damaged file fails wherever it is read
+        raise X2LError(f"oracle.model: {model} cannot be loaded, {_line(error)}") from error
+    return ImageText(
+        _on_device(network, device),
+        tokenizer,
+        preprocessing,
+        torch.tensor(list(bytes.fromhex(fingerprint)), dtype=torch.uint8),
+    )
+
+
+def _folder(model: str) -> Path:
+    if Path(model).is_dir():
+        return Path(model)
+    try:
+        return Path(snapshot_download(model, allow_patterns=HUB_FILES))
+    except Exception as error:  # whatever the hub's client and its HTTP library raise
+        raise X2LError(
+            f"oracle.model: {model!r} is neither a checkpoint folder nor a model on the hub, {_line(error)}"
+        ) from error
+
+
+def _network(folder: Path, config: Any) -> PreTrainedModel:
+    network, report = AutoModel.from_pretrained(
+        folder,
+        config=config,
+        dtype=torch.float32,
+        use_safetensors=True,
+        output_loading_info=True,
+        trust_remote_code=False,
+        local_files_only=True,
+    )
+    # More weights than the class has is another model, such as LanguageBind's video tower.
+    for verb, keys in (("lacks", report["missing_keys"]), ("also holds", report["unexpected_keys"])):
+        if keys:
+            raise X2LError(f"it {verb} {len(keys)} weights, such as {min(keys)}")
+    return network.eval().requires_grad_(False)
+
+
+def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: Any) -> None:
+    """Refuse what transformers lets through: an empty tokenizer where there is none, texts without an end."""
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise X2LError("its tokenizer knows no words")
+    end = config.text_config.eos_token_id
+    if config.model_type == "clip" and end != LEGACY_END and end not in tokenizer("")["input_ids"]:
+        raise X2LError(f"text_config.eos_token_id is {end}, which its tokenizer does not end a text with")
+
+
+def _preprocessing(folder: Path, config: Any) -> Preprocessing:
+    """As the checkpoint says; what it leaves out is that of its family."""
+    family, size = FAMILIES[config.model_type], config.vision_config.image_size
+    given = _stored_preprocessing(folder)
+    resized = given.get("size", size)
+    short_side = resized.get("shortest_edge", size) if isinstance(resized, dict) else resized
+    return Preprocessing(
+        size,
+        short_side if given.get("do_center_crop", family.crop) else None,
+        tuple(given.get("image_mean", family.mean)),
+        tuple(given.get("image_std", family.std)),
+        given.get("resample", Preprocessing.resample),
+    )
+
+
+def _stored_preprocessing(folder: Path) -> dict[str, Any]:
+    """transformers 5 writes it as a part of processor_config.json where it saves a whole processor."""
+    for name, part in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
+        if (folder / name).is_file():
+            stored = json.loads((folder / name).read_text(encoding="utf-8"))
+            return stored if part is None else stored.get(part, {})
+    return {}
+
+
+def _on_device(network: PreTrainedModel, device: str) -> PreTrainedModel:
+    try:
+        return network.to(device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
+        raise X2LError(f"oracle.device: {device!r} cannot be used, {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
