@@ -163,7 +163,7 @@ def test_another_figure_of_a_finished_run_asks_nothing_again(curve_summary, monk
     summary = run(
         folder / "recipe.yaml", folder / "out", ["figure={kind: curve, over: chunk_frames}"], progress=False
     )
-    assert laid_out(curve.figure, summary).axes[0].lines[0].get_xdata().tolist() == [2, 2]
+    assert laid_out(curve.figure, summary).axes[0].lines[0].get_xdata().tolist() == [2, 2, 2]
 
 
 def test_a_heatmap_has_a_cell_per_length_and_depth():
