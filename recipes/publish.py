@@ -72,7 +72,7 @@ def section(recipe: Path) -> str:
 def claims(judged: list[dict]) -> list[str]:
     rows = ["| claim | measured | bar | holds |", "| --- | --- | --- | --- |"]
     for claim in judged:
-        number = "no such question" if claim["value"] is None else f"{claim['value']:.2f}"
+        number = "nothing to measure" if claim["value"] is None else f"{claim['value']:.2f}"
         if claim["interval"]:
             number += " [{:.2f}, {:.2f}]".format(*claim["interval"])
         rows.append(

@@ -56,6 +56,11 @@ def test_equal_videos_leave_no_doubt():
     assert judged(row="fair", measure="cache_gone", at_least=0.0)["interval"] is None
 
 
+def test_nothing_is_recovered_of_no_gap():
+    result = judged(row="fair", between=("bad", "bad"), at_least=0.0)
+    assert result["value"] is None and result["interval"] is None and not result["holds"]
+
+
 def test_a_gap_that_one_video_makes_is_not_clear():
     lucky = Tally([{"video": f"{i}.mp4", "group": "detail", "right": i == 0} for i in range(5)])
     none = Tally([{"video": f"{i}.mp4", "group": "detail", "right": False} for i in range(5)])

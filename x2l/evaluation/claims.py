@@ -72,8 +72,8 @@ def judge(
 ) -> dict[str, Any]:
     """{say, value, interval, bar, holds}; the interval is None for a share of the cache.
 
-    cache_gone: by row and group; chance: by group. Without questions of the group the value is None, and
-    nothing holds.
+    cache_gone: by row and group; chance: by group. Without questions of the group, or a gap between
+    the two rows, the value is None and nothing holds.
     """
     if claim.group not in chance:
         value, interval = None, None
@@ -92,7 +92,7 @@ def judge(
     }
 
 
-def _accuracy(claim: Claim, tallies: Mapping[str, Tally]) -> tuple[float, list[float]]:
+def _accuracy(claim: Claim, tallies: Mapping[str, Tally]) -> tuple[float, list[float]] | tuple[None, None]:
     """The row's accuracy, its difference to another, or its place between two; with the 95 % interval."""
 
     def right(row: str) -> Float[np.ndarray, " videos"]:
@@ -104,6 +104,8 @@ def _accuracy(claim: Claim, tallies: Mapping[str, Tally]) -> tuple[float, list[f
     if claim.between:
         low, high = map(right, claim.between)
         top, bottom = top - low, high - low
+    if not bottom.sum():
+        return None, None
     samples = bootstrap.ratios(tallies[claim.row].weights, top, bottom)
     return float(top.sum() / bottom.sum()), bootstrap.interval(samples)
 

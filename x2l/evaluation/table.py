@@ -61,7 +61,7 @@ def _claims(claims: list[dict[str, Any]]) -> list[str]:
 
 def _number(claim: dict[str, Any]) -> str:
     if claim["value"] is None:
-        return "no such question"
+        return "nothing to measure"
     value = {"mean": claim["value"], "interval": claim["interval"]}
     return _with_interval(value) if claim["interval"] else f"{claim['value']:.2f}"
 
