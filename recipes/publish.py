@@ -11,6 +11,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from x2l.evaluation.table import claims_table
+
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"
 INTRODUCTION = """# Recipes
@@ -60,25 +62,13 @@ def section(recipe: Path) -> str:
         return "\n\n".join([*parts, "Not measured yet."])
     summary = json.loads(summary_path.read_text())
     if summary.get("claims"):
-        parts.append("\n".join(claims(summary["claims"])))
+        parts.append("\n".join(claims_table(summary["claims"])))
     if (figure := RESULTS / f"{name}-{figure_of(name)}.svg").is_file():
         parts.append(f"![{name}](results/{figure.name})")
     asked = f"{summary['num_videos']} videos, {summary['num_questions']['all']} questions in each row"
     where = f"{summary['date'][:10]}, {', '.join(summary['devices'])}"
     parts.append(f"[The whole table](results/{name}.md): {asked}; {where}.")
     return "\n\n".join(parts)
-
-
-def claims(judged: list[dict]) -> list[str]:
-    rows = ["| claim | measured | bar | holds |", "| --- | --- | --- | --- |"]
-    for claim in judged:
-        number = "nothing to measure" if claim["value"] is None else f"{claim['value']:.2f}"
-        if claim["interval"]:
-            number += " [{:.2f}, {:.2f}]".format(*claim["interval"])
-        rows.append(
-            f"| {claim['say']} | {number} | {claim['bar']} | {'yes' if claim['holds'] else '**no**'} |"
-        )
-    return rows
 
 
 def figure_of(name: str) -> str:

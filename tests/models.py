@@ -45,6 +45,12 @@ def tiny_backbone(seed: int = 0, dtype: torch.dtype = torch.float32, **config) -
     return VideoXL(model.to(dtype), tokenizer, identity=f"tiny-{seed}")
 
 
+def save(backbone: VideoXL, folder) -> None:
+    """As a checkpoint folder."""
+    backbone.model.save_pretrained(folder)
+    backbone.tokenizer.save_pretrained(folder)
+
+
 def clip(num_frames: int, fps: float = 1.0) -> Clip:
     """Frames of noise, larger than the tower's input and not square."""
     frames = np.random.default_rng(0).integers(0, 256, (num_frames, 40, 48, 3), dtype=np.uint8)

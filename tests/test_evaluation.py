@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.models import tiny_backbone
+from tests.models import save, tiny_backbone
 from x2l.evaluation import bootstrap, run, summarise
 from x2l.evaluation.recipe import Evaluation
 from x2l.evaluation.results import Results, read
@@ -43,9 +43,7 @@ NUM_ROWS, NUM_VIDEOS, NUM_PER_VIDEO = 5, 3, 4
 def recipe(tmp_path_factory):
     """A recipe file over three short videos and a random tiny backbone."""
     folder = tmp_path_factory.mktemp("evaluation")
-    backbone = tiny_backbone()
-    backbone.model.save_pretrained(folder / "model")
-    backbone.tokenizer.save_pretrained(folder / "model")
+    save(tiny_backbone(), folder / "model")
     questions = {"detail": 2, "exist": 1, "count": 1}
     write_dataset(folder / "data", NUM_VIDEOS, 3, 4, size=96, seconds_per_scene=2, questions=questions)
     text = RECIPE.replace("DATA", str(folder / "data")).replace("MODEL", str(folder / "model"))

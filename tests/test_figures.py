@@ -13,7 +13,7 @@ import yaml
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from tests.models import tiny_backbone
+from tests.models import save, tiny_backbone
 from x2l.evaluation import run
 from x2l.evaluation.figures import accuracy, curve, draw, heatmap, style, tradeoff
 from x2l.evaluation.recipe import Evaluation
@@ -28,9 +28,7 @@ GROUPS = ["detail", "ordering", "counting", "holistic", "all"]
 def curve_summary(tmp_path_factory):
     """A real run, with two oracles and a row that has no k; and its folder."""
     folder = tmp_path_factory.mktemp("curve")
-    backbone = tiny_backbone()
-    backbone.model.save_pretrained(folder / "model")
-    backbone.tokenizer.save_pretrained(folder / "model")
+    save(tiny_backbone(), folder / "model")
     data = {"name": "needles", "num": 2, "seed": 3, "chunks": 5, "size": 64, "fps": 1.0}
     top = {k: {"name": "top_k", "k": k} for k in (1, 2)}
     mapping = {

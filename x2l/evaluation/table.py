@@ -20,7 +20,7 @@ def table(summary: dict[str, Any]) -> str:
             "",
             *_notes(summary),
             "",
-            *_claims(summary["claims"]),
+            *_spaced(claims_table(summary["claims"])),
             *_differences(summary, groups),
         ]
     )
@@ -51,12 +51,17 @@ def _notes(summary: dict[str, Any]) -> list[str]:
     ]
 
 
-def _claims(claims: list[dict[str, Any]]) -> list[str]:
+def claims_table(claims: list[dict[str, Any]]) -> list[str]:
+    """The lines of a table of judged claims; none without claims."""
     rows = [
         [claim["say"], _number(claim), claim["bar"], "yes" if claim["holds"] else "**no**"]
         for claim in claims
     ]
-    return [*_markdown(["claim", "measured", "bar", "holds"], rows), ""] if rows else []
+    return _markdown(["claim", "measured", "bar", "holds"], rows) if rows else []
+
+
+def _spaced(lines: list[str]) -> list[str]:
+    return [*lines, ""] if lines else []
 
 
 def _number(claim: dict[str, Any]) -> str:

@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset
 
 from x2l.needles import backgrounds
 from x2l.needles.render import Renderer
 from x2l.needles.world import BELL, CARD_COLOURS, FRAME_COLOURS, PATTERNS, SHAPES, Script, write_script
 from x2l.pixels import preprocess
+from x2l.training.loop import own_steps
 
 CARD_LABELS = {"colour": CARD_COLOURS, "shape": (*SHAPES, BELL), "digit": tuple(range(10))}
 SCENE_LABELS = {"frame_colour": FRAME_COLOURS, "pattern": PATTERNS, "night": (False, True)}
@@ -39,10 +40,8 @@ class NeedleFrames(IterableDataset):
     first_batch: int = 0
 
     def __iter__(self) -> Iterator[tuple[Float[Tensor, "frames 3 size size"], dict[str, Tensor]]]:
-        worker = get_worker_info()
-        offset, stride = (worker.id, worker.num_workers) if worker else (0, 1)
         footage = backgrounds.load("train", self.seed)
-        for number in range(self.first_batch + offset, self.num_batches, stride):
+        for number in own_steps(self.first_batch, self.num_batches):
             yield self._batch(np.random.default_rng([self.seed, number]), footage)
 
     def __len__(self) -> int:

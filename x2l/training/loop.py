@@ -14,7 +14,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 from tqdm import tqdm
 
 from x2l.training.module import TrainingModule
@@ -67,6 +67,13 @@ def train(
             raise KeyboardInterrupt from stop
     # A stage that ended early must not pass for complete.
     assert module.step == module.num_steps, f"{folder}: {module.step} of {module.num_steps} steps"
+
+
+def own_steps(first: int, end: int) -> range:
+    """The steps from `first` to `end` that this loading process makes: every n-th where there are n."""
+    worker = get_worker_info()
+    offset, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+    return range(first + offset, end, stride)
 
 
 def steps_done(folder: Path) -> int:

@@ -11,16 +11,18 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset
 
 from x2l.backbones.video_xl import VideoXL
 from x2l.needles import backgrounds
 from x2l.needles.questions import GROUPS, ask_all
 from x2l.needles.render import Renderer
+from x2l.needles.videos import kind_of
 from x2l.needles.world import Script, write_script
 from x2l.pixels import preprocess
 from x2l.training.curriculum import Curriculum, Shape
 from x2l.training.frames import noisy
+from x2l.training.loop import own_steps
 from x2l.training.packing import Packed, pack
 from x2l.types import Question, X2LError
 
@@ -61,9 +63,7 @@ class NeedleBatches(IterableDataset):
     """Compute the tower in bf16: it is a fifth of a training step's work in fp32."""
 
     def __iter__(self) -> Iterator[NeedleBatch]:
-        worker = get_worker_info()
-        offset, stride = (worker.id, worker.num_workers) if worker else (0, 1)
-        for step in range(self.first_step + offset, self.curriculum.num_steps, stride):
+        for step in own_steps(self.first_step, self.curriculum.num_steps):
             yield self.batch(step)
 
     def __len__(self) -> int:
@@ -83,7 +83,7 @@ class NeedleBatches(IterableDataset):
             shape,
             torch.stack(tokens),
             pack([[self._pair(question) for question in row] for row in questions]),
-            [[question.id.split("-")[0] for question in row] for row in questions],
+            [[kind_of(question) for question in row] for row in questions],
             [
                 (video, self.backbone.encode_text(question.text), gold_chunk(question, shape))
                 for video, row in enumerate(questions)
@@ -133,9 +133,7 @@ class NeedleBatches(IterableDataset):
         spans = {script.scenes[i].span_s for i in shape.detailed}
         kept = [q for q in questions if q.group not in DETAILS]
         for kind, count in wanted.items():
-            of_kind = (
-                q for q in questions if q.id.split("-")[0] == kind and spans.issuperset(q.gold_spans_s)
-            )
+            of_kind = (q for q in questions if kind_of(q) == kind and spans.issuperset(q.gold_spans_s))
             kept += islice(of_kind, count)
         return kept
 

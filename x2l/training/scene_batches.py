@@ -11,17 +11,19 @@ import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from x2l.errors import X2LError, unknown
 from x2l.needles import backgrounds
 from x2l.needles.questions import ask_all
 from x2l.needles.render import Renderer
+from x2l.needles.videos import kind_of
 from x2l.needles.world import Script, write_script
 from x2l.pixels import preprocess
 from x2l.training.curriculum import require
 from x2l.training.frames import FILE_SIZE, compressed, noisy
+from x2l.training.loop import own_steps
 from x2l.training.needle_batches import BACKGROUNDS_PER_VIDEO, DETAILS
 from x2l.types import Question
 
@@ -89,9 +91,7 @@ class SceneBatches(IterableDataset):
     first_step: int = 0
 
     def __iter__(self) -> Iterator[SceneBatch]:
-        worker = get_worker_info()
-        offset, stride = (worker.id, worker.num_workers) if worker else (0, 1)
-        for step in range(self.first_step + offset, self.num_steps, stride):
+        for step in own_steps(self.first_step, self.num_steps):
             yield self.batch(step)
 
     def __len__(self) -> int:
@@ -121,7 +121,7 @@ class SceneBatches(IterableDataset):
             video=torch.tensor(videos),
             gold=torch.tensor([gold_scenes(scripts[video], question) for video, question in asked]),
             names_card=torch.tensor([question.group in DETAILS for question in questions]),
-            kinds=[question.id.split("-")[0] for question in questions],
+            kinds=[kind_of(question) for question in questions],
         )
 
     def _script(self, rng: np.random.Generator) -> Script:
