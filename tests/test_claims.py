@@ -14,7 +14,12 @@ RIGHT = {"good": 10, "fair": 8, "bad": 2}
 def tally(num_right):
     return Tally(
         [
-            {"video": f"{video}.mp4", "group": "detail", "right": question < num_right}
+            {
+                "video": f"{video}.mp4",
+                "group": "detail",
+                "question": f"detail-{question}",
+                "right": question < num_right,
+            }
             for video in range(20)
             for question in range(10)
         ]
@@ -61,6 +66,33 @@ def test_nothing_is_recovered_of_no_gap():
     assert result["value"] is None and result["interval"] is None and not result["holds"]
 
 
+def haystack(group, accuracies):
+    """Ten videos with a needle at each depth, found as often as `accuracies` says."""
+    return [
+        {"video": f"{group}-{i}", "group": group, "question": f"needle-{depth}", "right": i < 10 * accuracy}
+        for depth, accuracy in accuracies.items()
+        for i in range(10)
+    ]
+
+
+def test_the_worst_length_and_depth_count():
+    lines = haystack("64 frames", {0: 1.0, 50: 0.5}) + haystack("128 frames", {0: 0.6, 50: 0.7})
+    groups, gone = ("64 frames", "128 frames"), {"row": {}}
+    chance = dict.fromkeys(groups, 0.1)
+
+    def judged(**fields):
+        return judge(Claim(say="so", row="row", **fields), {"row": Tally(lines)}, gone, chance)
+
+    assert judged(group=groups, at_least=0.7)["value"] == pytest.approx(0.65)
+    assert not judged(group=groups, at_least=0.7)["holds"]
+    assert judged(group=groups, at_most=0.7)["value"] == pytest.approx(0.75)
+    lowest = judged(group=groups, measure="lowest_depth", at_least=0.5)
+    assert lowest["value"] == 0.5 and lowest["interval"] is None and lowest["holds"]
+    assert judged(group="128 frames", measure="lowest_depth", at_least=0.5)["value"] == 0.6
+    assert not judged(group=(*groups, "256 frames"), at_least=0.0)["holds"]
+    assert not judged(group="256 frames", measure="lowest_depth", at_least=0.0)["holds"]
+
+
 def test_a_gap_that_one_video_makes_is_not_clear():
     lucky = Tally([{"video": f"{i}.mp4", "group": "detail", "right": i == 0} for i in range(5)])
     none = Tally([{"video": f"{i}.mp4", "group": "detail", "right": False} for i in range(5)])
@@ -90,7 +122,7 @@ def test_a_claim_about_nothing_is_named(fields, message):
     assert str(caught.value).startswith(message)
 
 
-@pytest.mark.parametrize("measure", ["accuracy", "above_chance", "cache_gone"])
+@pytest.mark.parametrize("measure", ["accuracy", "above_chance", "lowest_depth", "cache_gone"])
 def test_nothing_holds_of_a_group_without_questions(measure):
     claim = Claim(say="so", row="good", group="gist", measure=measure, at_least=0.0)
     result = judge(claim, TALLIES, GONE, CHANCE)

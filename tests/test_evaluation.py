@@ -295,6 +295,17 @@ def test_chance_is_the_most_frequent_answer_of_a_kind(finished):
     assert summary["chance"]["counting"] == max(golds.count(gold) for gold in golds) / len(golds)
 
 
+def test_chance_knows_that_a_question_names_its_answers(tmp_path):
+    colours = ["red", "teal", "blue", "gold"]
+    made_up(tmp_path, {"a": [[True, False, True, False]]})
+    lines = read(tmp_path)
+    for line, gold in zip(lines, colours, strict=True):
+        line |= {"kind": "earlier", "gold": gold, "text": f"Which is earlier, {gold} or {colours[0]}?"}
+    lines[0]["text"] = "Which is earlier, Red or blue?"
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert summarise(tmp_path)["chance"]["all"] == 0.5
+
+
 def test_the_table_has_a_row_for_each_row_and_chance(finished):
     text = (finished / "table.md").read_text()
     table = [line for line in text.splitlines() if line.startswith("|")]

@@ -297,7 +297,10 @@ def brute_force(script, text):
     if "bells" in words:
         return str(sum(card.shape == BELL for cards in script.cards for card in cards))
     if len(cues) == 2:
-        return "yes" if max(np.flatnonzero(np.array(named) == cues[0])) < named.index(cues[1]) else "no"
+        firsts = [named.index(cue) for cue in cues]
+        if "or" in words or words[0] == "which":
+            return time_line[min(firsts)].frame_colour
+        return "yes" if max(np.flatnonzero(np.array(named) == cues[0])) < firsts[1] else "no"
     if "after" in words:
         last = max(second for second, cue in enumerate(named) if cue == cues[0])
         return time_line[last + 1].frame_colour
@@ -356,6 +359,16 @@ def test_yes_and_no_are_balanced(kind):
     assert 110 <= single["yes"] <= 190 and single.total() == 300
     several = Counter(question.answer for question in ask_all(script_of(0, 8), rng, {kind: 10}))
     assert several == {"yes": 5, "no": 5}
+
+
+def test_which_frame_comes_earlier_is_not_told_by_the_order_of_the_words():
+    rng, first_named = np.random.default_rng(0), Counter()
+    for seed in range(300):
+        (question,) = ask_all(script_of(seed, 8), rng, {"earlier": 1})
+        colours = [word for word in re.findall(r"\w+", question.text) if word in FRAME_COLOURS]
+        assert len({*colours}) == 2 and question.answer in colours
+        first_named[question.answer == colours[0]] += 1
+    assert 110 <= first_named[True] <= 190
 
 
 def test_a_pattern_does_not_tell_whether_its_frame_exists():

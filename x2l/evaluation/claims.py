@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -22,9 +23,11 @@ class Claim:
     """One sentence with a number behind it.
 
     say: the sentence.
-    row: the row it is about; group: of which questions.
-    measure: "accuracy"; "above_chance": accuracy less that of the most frequent answer to each kind of
-        question; "cache_gone": the share of the uncompressed cache that is not there.
+    row: the row it is about.
+    group: of which questions; of several groups the worst counts.
+    measure: "accuracy"; "above_chance": accuracy less what can be guessed from the question alone (see
+        x2l.evaluation.summary); "lowest_depth": accuracy at the depth of a haystack where it is lowest;
+        "cache_gone": the share of the uncompressed cache that is not there.
     minus: the row whose accuracy is taken off, paired by question.
     between: two rows; the number is the share of the way from the first to the second.
     at_least, at_most: the bar for the point estimate.
@@ -33,8 +36,8 @@ class Claim:
 
     say: str
     row: str
-    group: str = "all"
-    measure: Literal["accuracy", "above_chance", "cache_gone"] = "accuracy"
+    group: str | tuple[str, ...] = "all"
+    measure: Literal["accuracy", "above_chance", "lowest_depth", "cache_gone"] = "accuracy"
     minus: str | None = None
     between: tuple[str, str] | None = None
     at_least: float | None = None
@@ -70,15 +73,21 @@ def judge(
     cache_gone: Mapping[str, Mapping[str, float]],
     chance: Mapping[str, float],
 ) -> dict[str, Any]:
-    """{say, value, interval, bar, holds}; the interval is None for a share of the cache.
+    """{say, value, interval, bar, holds}; a share of the cache and a single depth have no interval.
 
     cache_gone: by row and group; chance: by group. Without questions of the group, or a gap between
     the two rows, the value is None and nothing holds.
     """
+    if isinstance(claim.group, tuple):
+        each = [judge(replace(claim, group=group), tallies, cache_gone, chance) for group in claim.group]
+        return min(each, key=lambda judged: _margin(claim, judged["value"]))
     if claim.group not in chance:
         value, interval = None, None
     elif claim.measure == "cache_gone":
         value, interval = cache_gone[claim.row][claim.group], None
+    elif claim.measure == "lowest_depth":
+        depths = tallies[claim.row].by_depth().get(claim.group, {})
+        value, interval = min(depths.values(), default=None), None
     else:
         value, interval = _accuracy(claim, tallies)
     if value is not None and claim.measure == "above_chance":
@@ -90,6 +99,13 @@ def judge(
         "bar": _bar(claim),
         "holds": _holds(claim, value, interval),
     }
+
+
+def _margin(claim: Claim, value: float | None) -> float:
+    """How far a value is on the good side of the bar: the more, the better."""
+    if value is None:
+        return -math.inf
+    return -value if claim.at_most is not None else value
 
 
 def _accuracy(claim: Claim, tallies: Mapping[str, Tally]) -> tuple[float, list[float]] | tuple[None, None]:

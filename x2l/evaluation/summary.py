@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from math import fsum
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -23,7 +24,7 @@ from x2l.evaluation.results import RUN, Line, read, read_json, write_json, write
 from x2l.evaluation.scoring import best, recall
 from x2l.evaluation.table import table
 from x2l.evaluation.tally import ALL, Tally, of_group
-from x2l.needles.videos import NEEDLE
+from x2l.needles.questions import words
 
 TTFT = ("score", "assemble", "first_token")
 """Seconds from the question to the first token of its answer."""
@@ -68,7 +69,7 @@ def _of_lines(lines: list[Line], names: list[str], claims: list[Claim]) -> dict[
             name: {
                 "accuracy": {group: tallies[name].accuracy(group) for group in _groups(asked)},
                 "accuracy_by_kind": {kind: _accuracy_of_kind(rows[name], kind) for kind in _kinds(asked)},
-                "accuracy_by_depth": _accuracy_by_depth(rows[name]),
+                "accuracy_by_depth": tallies[name].by_depth(),
                 **costs[name],
                 **_recalls(rows[name]),
             }
@@ -112,9 +113,22 @@ def _groups(lines: list[Line]) -> list[str]:
 
 
 def _chance(lines: list[Line]) -> float:
-    """Accuracy of always giving the most frequent gold answer of each kind of question."""
-    kinds = {kind: Counter(line["gold"] for line in lines if line["kind"] == kind) for kind in _kinds(lines)}
-    return sum(max(golds.values()) for golds in kinds.values()) / len(lines)
+    """Accuracy without the video: of the better of two guesses for each kind of question.
+
+    One is the most frequent gold answer of the kind, the other any answer that the question itself names.
+    """
+    kinds = [[line for line in lines if line["kind"] == kind] for kind in _kinds(lines)]
+    return sum(max(_most_frequent(of_kind), _named(of_kind)) for of_kind in kinds) / len(lines)
+
+
+def _most_frequent(lines: list[Line]) -> int:
+    return max(Counter(line["gold"] for line in lines).values())
+
+
+def _named(lines: list[Line]) -> float:
+    answers = {line["gold"] for line in lines}
+    named = [(line["gold"], answers & words(line["text"])) for line in lines]
+    return fsum(1 / len(choices) for gold, choices in named if gold in choices)
 
 
 def _kinds(lines: list[Line]) -> list[str]:
@@ -123,16 +137,6 @@ def _kinds(lines: list[Line]) -> list[str]:
 
 def _accuracy_of_kind(lines: list[Line], kind: str) -> float:
     return fmean(line["right"] for line in lines if line["kind"] == kind)
-
-
-def _accuracy_by_depth(lines: list[Line]) -> dict[str, dict[str, float]]:
-    """By group, which is the length of the video, and depth of the needle in percent, from its id."""
-    cells: dict[str, dict[str, list[bool]]] = {}
-    for line in lines:
-        kind, _, depth = line["question"].rpartition("-")
-        if kind == NEEDLE:
-            cells.setdefault(line["group"], {}).setdefault(depth, []).append(line["right"])
-    return {group: {depth: fmean(right) for depth, right in row.items()} for group, row in cells.items()}
 
 
 def _uncompressed(rows: dict[str, list[Line]]) -> str | None:

@@ -45,7 +45,7 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         f"TTFT: median time to the first token (score, assemble, first token) against "
         f"{summary['uncompressed_row'] or 'nothing: no row is uncompressed'}.",
         "Recall: share of the gold chunks that were re-loaded in detail.",
-        "Chance: always the most frequent answer to each kind of question.",
+        "Chance: the most frequent answer to each kind of question, or one that the question itself names.",
         "",
         f"Recipe {summary['recipe_hash'][:12]}, {commit}, {summary['date']}, {', '.join(summary['devices'])}",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from jaxtyping import Float
 
 from x2l.evaluation import bootstrap
 from x2l.evaluation.results import Line
+from x2l.needles.videos import NEEDLE
 
 ALL = "all"
 """The group that every question belongs to."""
@@ -33,6 +35,15 @@ class Tally:
         samples = bootstrap.ratios(self.weights, right - other_right, asked)
         mean = float((right - other_right).sum() / asked.sum())
         return {"mean": mean, "interval": bootstrap.interval(samples)}
+
+    def by_depth(self) -> dict[str, dict[str, float]]:
+        """Accuracy by group, which is the length of a haystack, and depth of the needle in percent."""
+        cells: dict[str, dict[str, list[bool]]] = {}
+        for line in self.lines:
+            kind, _, depth = line["question"].rpartition("-")
+            if kind == NEEDLE:
+                cells.setdefault(line["group"], {}).setdefault(depth, []).append(line["right"])
+        return {group: {depth: fmean(right) for depth, right in row.items()} for group, row in cells.items()}
 
     def counts(self, group: str) -> tuple[Float[np.ndarray, " videos"], Float[np.ndarray, " videos"]]:
         """Right answers and questions of each video."""

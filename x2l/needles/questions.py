@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from itertools import permutations
+from itertools import combinations, permutations
 
 import numpy as np
 
@@ -31,6 +32,11 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = {
         "Does the scene with the {cue} frame come before the scene with the {other} frame?",
         "Is the scene with the {cue} frame earlier than the scene with the {other} frame?",
         "Does the {cue} frame appear before the {other} frame?",
+    ),
+    "earlier": (
+        "Which frame comes earlier, the {cue} one or the {other} one?",
+        "Which colour is the frame that comes earlier, {cue} or {other}?",
+        "Which frame appears earlier, the {cue} frame or the {other} frame?",
     ),
     "after": (
         "What colour is the frame of the scene right after the one with the {cue} frame?",
@@ -70,6 +76,7 @@ GROUPS: Mapping[str, str] = {
     "scoped": "detail",
     "pair": "multi_detail",
     "before": "ordering",
+    "earlier": "ordering",
     "after": "ordering",
     "tally": "counting",
     "count": "counting",
@@ -77,6 +84,9 @@ GROUPS: Mapping[str, str] = {
     "daynight": "holistic",
     "pattern": "holistic",
 }
+
+CHOICES = ("earlier",)
+"""Kinds whose question names the two answers there are to choose from."""
 
 _Drawn = tuple[dict[str, str], str, tuple[Scene, ...]]
 """Fields of the template, the answer, and the scenes that hold it (none: the whole video)."""
@@ -102,6 +112,11 @@ def ask_all(
         drawn = _DRAW[kind](script, rng, count, scenes) if count else []
         questions += [_phrase(rng, kind, i, *item) for i, item in enumerate(drawn)]
     return questions
+
+
+def words(text: str) -> set[str]:
+    """The lower-case words of a question."""
+    return set(re.findall(r"\w+", text.lower()))
 
 
 def ask_needle(script: Script, rng: np.random.Generator, scene: int) -> Question:
@@ -186,6 +201,17 @@ def _before(script: Script, rng: np.random.Generator, count: int, scenes: Iterab
     return drawn
 
 
+def _earlier(script: Script, rng: np.random.Generator, count: int, scenes: Iterable[int]) -> list[_Drawn]:
+    """Which of two frames of different colours comes first: its colour."""
+    named = [script.scenes[i] for i in _named_scenes(script)]
+    pairs = [pair for pair in combinations(named, 2) if pair[0].frame_colour != pair[1].frame_colour]
+    drawn = []
+    for (early, late), in_order in zip(_sample(rng, pairs, count), _coins(rng, count), strict=False):
+        first, second = (early, late) if in_order else (late, early)
+        drawn.append(({"cue": first.cue, "other": second.cue}, early.frame_colour, (early, late)))
+    return drawn
+
+
 def _after(script: Script, rng: np.random.Generator, count: int, scenes: Iterable[int]) -> list[_Drawn]:
     pairs = [script.scenes[i : i + 2] for i in _named_scenes(script) if i + 1 < len(script.scenes)]
     return [
@@ -234,6 +260,7 @@ _DRAW: Mapping[str, Callable[..., list[_Drawn]]] = {
     "scoped": _scoped,
     "pair": _pair,
     "before": _before,
+    "earlier": _earlier,
     "after": _after,
     "tally": _tally,
     "count": _count,

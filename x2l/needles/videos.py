@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from x2l.needles import backgrounds
-from x2l.needles.questions import ask_all, ask_needle
+from x2l.needles.questions import CHOICES, ask_all, ask_needle, words
 from x2l.needles.render import Renderer
 from x2l.needles.video_file import Frame
 from x2l.needles.world import FRAME_COLOURS, MAX_BELLS, PATTERNS, Script, write_script
@@ -26,6 +26,7 @@ _ANSWERS = {
     "scoped": _DIGITS,
     "pair": tuple(f"{first} {second}" for first in _DIGITS for second in _DIGITS),
     "before": _YES_NO,
+    "earlier": FRAME_COLOURS,
     "after": FRAME_COLOURS,
     "tally": _DIGITS,
     "count": tuple(map(str, range(1, MAX_BELLS + 1))),
@@ -166,6 +167,8 @@ def _footage(split: str) -> list[backgrounds.Background]:
 
 def _with_options(question: Question, rng: np.random.Generator) -> Question:
     answers = _ANSWERS[kind_of(question)]
+    if kind_of(question) in CHOICES:
+        answers = [answer for answer in answers if answer in words(question.text)]
     wrong = [answer for answer in answers if answer != question.answer]
     drawn = [question.answer, *rng.permutation(wrong)[: MAX_OPTIONS - 1].tolist()]
     return replace(question, options=tuple(rng.permutation(drawn).tolist()))
