@@ -194,7 +194,10 @@ def test_an_oracle_scores_every_chunk_or_abstains(name, question, backbone, sour
 @torch.no_grad()
 def test_an_oracle_stores_what_an_index_can_keep(name, backbone, source):
     oracle = build("oracle", name, backbone)
-    assert json.loads(oracle.key) == registry.describe(oracle)
+    described = registry.describe(oracle)
+    assert described.keys() >= oracle.not_prepared
+    expected = {key: value for key, value in described.items() if key not in oracle.not_prepared}
+    assert json.loads(oracle.key) == expected | ({"weights": oracle.identity} if oracle.identity else {})
     for chunk in source:
         features = oracle.prepare(chunk)
         assert all(isinstance(value, torch.Tensor) for value in features.values())
@@ -220,6 +223,8 @@ def test_a_selector_plans_every_chunk_with_ratios_of_the_index(name, scores, bac
     assert len(plan.ratios) == len(source) and set(plan.ratios) <= {*RATIOS, DROPPED}
     assert plan == selector.choose(scores, index)
     assert plan.scores == (None if scores is None else tuple(scores.tolist()))
+    if not selector.uses_scores:
+        assert plan.ratios == selector.choose(None, index).ratios
     assert assemble(index, plan, backbone).get_seq_length() > index.prefix.num_tokens
 
 

@@ -96,9 +96,9 @@ def test_attention_score_stores_one_vector_per_frame(index):
     assert shapes == [(5, 64), (5, 64), (5, 64), (3, 64)]
 
 
-def test_the_key_is_name_and_configuration():
-    assert AttentionScore().key == '{"name": "attention", "pool": "max", "similarity": "dot"}'
-    assert len({oracle.key for oracle in ATTENTION_SCORES}) == 4
+def test_the_key_is_what_the_features_depend_on():
+    assert AttentionScore().key == '{"name": "attention", "similarity": "dot"}'
+    assert len({oracle.key for oracle in ATTENTION_SCORES}) == 2
 
 
 def test_an_index_without_the_features_is_refused(backbone):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
 from x2l import store
 from x2l.types import KV, ChunkKV, Geometry, IndexSpec, VideoIndex, X2LError
@@ -171,12 +172,15 @@ def test_a_loaded_index_can_be_saved_over_itself(tmp_path):
     assert_equal_index(index, store.load(tmp_path / "index"))
 
 
-def test_a_failed_save_leaves_the_old_index_and_nothing_else(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "failure", [OSError(28, "No space left on device"), SafetensorError("No space left on device")]
+)
+def test_a_failed_save_leaves_the_old_index_and_nothing_else(tmp_path, monkeypatch, failure):
     index = make_index()
     store.save(index, tmp_path / "index")
 
     def disk_full(*args, **kwargs):
-        raise OSError(28, "No space left on device")
+        raise failure
 
     monkeypatch.setattr(store, "save_file", disk_full)
     message = error_of(store.save, make_index(), tmp_path / "index")

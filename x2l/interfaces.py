@@ -169,11 +169,19 @@ class Oracle(ABC):
     """Scores the chunks of an index for a question; higher = more relevant."""
 
     requires: ClassVar[frozenset[str]] = frozenset()
+    not_prepared: ClassVar[frozenset[str]] = frozenset()
+    """Fields that `prepare` does not depend on: an index can be asked with other values of them."""
 
     @property
     def key(self) -> str:
-        """Name and configuration as canonical JSON: what the oracle's features are stored under."""
-        return json.dumps(describe(self), sort_keys=True)
+        """What `prepare` depends on, as canonical JSON: the oracle's features are stored under it."""
+        decisive = {name: value for name, value in describe(self).items() if name not in self.not_prepared}
+        return json.dumps(decisive | ({"weights": self.identity} if self.identity else {}), sort_keys=True)
+
+    @property
+    def identity(self) -> str:
+        """Which weights of its own the oracle scores with; empty without any."""
+        return ""
 
     def prepare(self, chunk: Chunk) -> dict[str, Tensor]:
         """Question-free features to store with the chunk at index time, by name (default: none)."""
@@ -199,6 +207,9 @@ class Oracle(ABC):
 @dataclass
 class Selector(ABC):
     """Turns scores into a Plan; how many chunks, or which budget, is the selector's own field."""
+
+    uses_scores: ClassVar[bool] = True
+    """False: the plan depends on the index only, and no oracle is asked."""
 
     @abstractmethod
     def choose(self, scores: Float[Tensor, " chunks"] | None, index: VideoIndex) -> Plan:

@@ -68,7 +68,7 @@ class Pipeline:
     @torch.no_grad()
     def index(self, video: Video | str | Path, progress: bool = False) -> VideoIndex:
         """Decode, embed and compress a video, chunk by chunk; the index lies in host memory."""
-        video = video if isinstance(video, Video) else open_video(video)
+        video = video if isinstance(video, Video) else open_video(video, progress=progress)
         clock = Clock(self.backbone.device)
         features: dict[int, dict] = {}
         with clock.span("prefill"):
@@ -91,7 +91,7 @@ class Pipeline:
         self._warn_unknown_words(question)
         clock = Clock(self.backbone.device)
         with clock.span("score"):
-            scores = self._scores(question, index)
+            scores = self._scores(question, index) if self.selector.uses_scores else None
             plan = self.selector.choose(scores, index).with_scores(scores)
         with clock.span("assemble"):
             cache = assemble(index, plan, self.backbone, self.positions)
@@ -107,17 +107,19 @@ class Pipeline:
     ) -> VideoIndex:
         """The index plus what this oracle stores about each chunk: no second pre-fill.
 
-        Raises X2LError if the index was made from other frames.
+        Raises X2LError if the index was made from other frames, or by another model.
         """
-        video = video if isinstance(video, Video) else open_video(video)
+        store.check(index, self.backbone)
+        video = video if isinstance(video, Video) else open_video(video, progress=progress)
         made, given = index.spec.video, json.loads(json.dumps(video.fingerprint()))
         for name in ("sha256", "sampling", "num_frames"):
             if made.get(name) != given[name]:
                 raise X2LError(
                     f"{video.path}: {name} is {given[name]}, the index was made from {made.get(name)}"
                 )
-        if video.num_chunks != len(index.chunks):
-            raise X2LError(f"{video.path}: {video.num_chunks} chunks, but the index has {len(index.chunks)}")
+        asked, frames = min(video.chunk_frames, video.num_frames), index.chunks[0].num_frames
+        if asked != frames:
+            raise X2LError(f"{video.path}: chunks of {asked} frames, but those of the index have {frames}")
         features: dict[int, dict] = {}
         for _ in self._chunks(video, Clock(self.backbone.device), features, progress):
             pass

@@ -68,7 +68,7 @@ def save(index: VideoIndex, directory: str | Path) -> None:
     Raises X2LError if `directory` exists and is anything but an x2l index or empty.
     """
     directory = Path(directory)
-    _require_replaceable(directory)
+    require_replaceable(directory)
     writer = _Writer()
     body = writer.manifest(index)
     with _complete_or_absent(directory) as partial:
@@ -165,7 +165,8 @@ class _Writer:
         return tensor
 
 
-def _require_replaceable(directory: Path) -> None:
+def require_replaceable(directory: Path) -> None:
+    """Raise X2LError if `directory` exists and is anything but an x2l index or empty."""
     if not directory.exists():
         return
     if directory.is_dir():
@@ -195,6 +196,8 @@ def _complete_or_absent(directory: Path) -> Iterator[Path]:
         _replace(directory, scratch / "new", scratch / "old")
     except OSError as error:
         raise X2LError(f"{directory}: cannot be written, {error.strerror}") from error
+    except SafetensorError as error:  # a full disk, among others
+        raise X2LError(f"{directory}: cannot be written, {error}") from error
     finally:
         if scratch:
             shutil.rmtree(scratch, ignore_errors=True)

@@ -103,7 +103,7 @@ class VideoXL(Backbone):
     ) -> Float[Tensor, "tokens hidden"]:
         size = self.model.config.vision.image_size
         # TF32, the default of cuDNN's convolutions, would be felt in the third digit.
-        with torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             tokens = [
                 self.model.visual_tokens(self._to_model(preprocess(frames[batch], size)), seconds)
                 for batch, seconds in self._batches(times_s)

@@ -22,7 +22,7 @@ def index(video: str, out: str, options: Options) -> None:
     from x2l import store
     from x2l.cli import report, setup
 
-    _require_free(Path(out))
+    store.require_replaceable(Path(out))
     recipe = setup.make_recipe(options)
     opened = setup.open_with(recipe, video, options)
     progress = not options.quiet
@@ -31,11 +31,3 @@ def index(video: str, out: str, options: Options) -> None:
     store.save(replace(made, spec=replace(made.spec, recipe=kept)), out)
     if progress:
         click.echo(report.index_text(made, out))
-
-
-def _require_free(directory: Path) -> None:
-    """Refuse to overwrite anything but an index before the work is done, not after."""
-    from x2l import store
-
-    if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
-        store.load(directory)

@@ -1,6 +1,6 @@
 """Options that `ask` and `index` share: which parts, which frames, on what device.
 
-Every one of them is short for a `--set dotted.key=value` on the recipe.
+Those that name a part, a ratio, a length or a device are short for a `--set dotted.key=value` on the recipe.
 """
 
 from __future__ import annotations

@@ -92,12 +92,9 @@ def index_text(index: VideoIndex, directory: str) -> str:
 def _evidence(index: VideoIndex, answer: Answer) -> list[str]:
     plan, num_chunks = answer.plan.ratios, len(index.chunks)
     if not answer.evidence:
-        return [
-            f"chunks    all {num_chunks} alike at {plan[0]}x"
-            if len(set(plan)) == 1
-            else "chunks    none in detail"
-        ]
-    head = f"chunks    {len(answer.evidence)} of {num_chunks} re-loaded as L-KVs ({min(index.ratios)}x)"
+        return [f"chunks    all {num_chunks} alike at {plan[0]}x"]
+    ratio = plan[answer.evidence[0].chunk]
+    head = f"chunks    {len(answer.evidence)} of {num_chunks} re-loaded as L-KVs ({ratio}x)"
     return [head, *map(_evidence_line, answer.evidence)]
 
 

@@ -58,8 +58,8 @@ def make_recipe_for(index: VideoIndex, source: str, options: Options) -> Recipe:
 def remembered(recipe: Recipe) -> dict[str, Any]:
     """What an index keeps of the recipe, for any working directory; the device is that of whoever asks."""
     data = recipe.to_mapping()
-    data["backbone"].pop("device", None)
     for part in (data["backbone"], data["oracle"]):
+        part.pop("device", None)
         model = part.get("model")
         # What is no folder is the name of a model on the hub.
         if model and Path(model).is_dir():
@@ -69,7 +69,10 @@ def remembered(recipe: Recipe) -> dict[str, Any]:
 
 def open_with(recipe: Recipe, path: str, options: Options) -> Video:
     """The video, opened; says on stderr what could not be salvaged."""
-    video = open_video(path, recipe.sampling, options.reader or "auto", recipe.chunk_frames, options.salvage)
+    reader = options.reader or "auto"
+    video = open_video(
+        path, recipe.sampling, reader, recipe.chunk_frames, options.salvage, progress=not options.quiet
+    )
     if video.lost:
         share = f"{100 * video.lost_share:.1f} % of the frames"
         click.echo(f"x2l: warning: {path}: {video.lost} frames lost ({share})", err=True)

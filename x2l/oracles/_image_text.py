@@ -47,23 +47,23 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class ImageText:
-    """An image tower and a text tower with one space of embeddings, all of length 1.
-
-    `fingerprint` is that of the weights: uint8, for storing beside what they made.
-    """
+    """An image tower and a text tower with one space of embeddings, all of length 1."""
 
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     preprocessing: Preprocessing
-    fingerprint: Tensor
 
     @torch.no_grad()
     def embed_frames(self, frames: UInt8[np.ndarray, "frames height width 3"]) -> Float[Tensor, "frames dim"]:
         batches = np.split(frames, range(FRAMES_PER_BATCH, len(frames), FRAMES_PER_BATCH))
-        embedded = [
-            self.network.get_image_features(self.preprocessing(batch).to(self.network.device)).pooler_output
-            for batch in batches
-        ]
+        # Without TF32, the default of cuDNN's convolutions: fp32 on every device.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            embedded = [
+                self.network.get_image_features(
+                    self.preprocessing(batch).to(self.network.device)
+                ).pooler_output
+                for batch in batches
+            ]
         return normalize(torch.cat(embedded), dim=-1)
 
     @torch.no_grad()
@@ -98,15 +98,19 @@ def load(model: str, device: str) -> ImageText:
         )
         _check_tokenizer(tokenizer, config)
         preprocessing = _preprocessing(folder, config)
-        fingerprint = checkpoint_fingerprint(folder).rpartition("@")[2]
     except Exception as error:  # a damaged file fails wherever it is read
         raise X2LError(f"oracle.model: {model} cannot be loaded, {_line(error)}") from error
-    return ImageText(
-        _on_device(network, device),
-        tokenizer,
-        preprocessing,
-        torch.tensor(list(bytes.fromhex(fingerprint)), dtype=torch.uint8),
-    )
+    return ImageText(_on_device(network, device), tokenizer, preprocessing)
+
+
+@cache
+def fingerprint(model: str) -> str:
+    """Of the weights of a checkpoint, in hex digits. Raises X2LError naming a model that cannot be read."""
+    folder = _folder(model)
+    try:
+        return checkpoint_fingerprint(folder).rpartition("@")[2]
+    except (OSError, ValueError) as error:
+        raise X2LError(f"oracle.model: {model} cannot be loaded, {_line(error)}") from error
 
 
 def _folder(model: str) -> Path:

@@ -29,6 +29,8 @@ class AttentionScore(Oracle):
     Differs: the paper takes the mean over frames; the released code, and so the default here, the max.
     """
 
+    not_prepared = frozenset({"pool"})
+
     similarity: Literal["dot", "cosine"] = "dot"
     pool: Literal["max", "mean"] = "max"
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from x2l.interfaces import Backbone, Oracle
-from x2l.oracles._image_text import ImageText, load
+from x2l.oracles._image_text import ImageText, fingerprint, load
 from x2l.types import Chunk, Question, VideoIndex, X2LError
 
 WEIGHTS = Path(__file__).parent / "weights" / "dual_encoder"
@@ -33,25 +33,25 @@ class DualEncoder(Oracle):
     literature's.
     """
 
+    not_prepared = frozenset({"model", "pool", "device"})  # the weights themselves are in the key
+
     model: str | None = None
     pool: Literal["mean", "max", "top2_mean"] = "mean"
     device: str | None = None
 
+    @property
+    def identity(self) -> str:
+        return fingerprint(self.model or str(WEIGHTS))
+
     def prepare(self, chunk: Chunk) -> dict[str, Tensor]:
-        """One embedding per frame, and which weights made it. Raises X2LError for a chunk without frames."""
+        """One embedding per frame. Raises X2LError for a chunk without frames."""
         if chunk.frames is None:
             raise X2LError(f"oracle dual_encoder: chunk {chunk.index} holds no frames, only visual tokens")
         towers = self._towers(chunk.visual_tokens.device)
-        return {"frames": towers.embed_frames(chunk.frames), "weights": towers.fingerprint}
+        return {"frames": towers.embed_frames(chunk.frames)}
 
     def score(self, question: Question, index: VideoIndex, backbone: Backbone) -> Float[Tensor, " chunks"]:
-        """Raises X2LError if the index holds embeddings that other weights made."""
         features, towers = self.features(index), self._towers(backbone.device)
-        if not all(torch.equal(stored["weights"], towers.fingerprint) for stored in features):
-            raise X2LError(
-                f"oracle.model: the index holds features of other weights than {self.model or WEIGHTS.name} "
-                "has now (re-index, or replace them with Pipeline.with_features)"
-            )
         text = towers.embed_text(question.text).cpu()
         return torch.stack([pooled(stored["frames"].cpu() @ text, self.pool) for stored in features])
 

@@ -19,6 +19,8 @@ class Constant(Selector):
     Source: Video-X^2L (arXiv 2506.21184), Table 3, row "Video-XL: 2x".
     """
 
+    uses_scores = False
+
     ratio: int | None = None
 
     def __post_init__(self):

@@ -19,5 +19,7 @@ class LastN(DetailSelector):
     Source: Video-X^2L (arXiv 2506.21184), Table 3, row "Heuristic: Last-N".
     """
 
+    uses_scores = False
+
     def pick(self, k: int, scores: Float[Tensor, " chunks"] | None, index: VideoIndex) -> Iterable[int]:
         return range(len(index.chunks) - k, len(index.chunks))

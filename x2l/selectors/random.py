@@ -23,6 +23,8 @@ class Random(DetailSelector):
     Source: Video-X^2L (arXiv 2506.21184), Table 3, row "Random".
     """
 
+    uses_scores = False
+
     seed: int = 0
 
     def pick(self, k: int, scores: Float[Tensor, " chunks"] | None, index: VideoIndex) -> Iterable[int]:

@@ -19,6 +19,8 @@ class Uniform(DetailSelector):
     Source: Video-X^2L (arXiv 2506.21184), Table 3, row "Heuristic: Uniform".
     """
 
+    uses_scores = False
+
     def pick(self, k: int, scores: Float[Tensor, " chunks"] | None, index: VideoIndex) -> Iterable[int]:
         num_chunks = len(index.chunks)
         return ((2 * part + 1) * num_chunks // (2 * k) for part in range(k))

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from tqdm import tqdm
 
 from x2l.errors import X2LError
 from x2l.video.container import damaged, decode, open_container
@@ -63,12 +64,12 @@ class Scan:
         return float(self.times_s[-1]) + 1 / self.native_fps
 
 
-def scan(path: Path, salvage: bool = False) -> Scan:
+def scan(path: Path, salvage: bool = False, progress: bool = False) -> Scan:
     """Read the packets of a video file; with `salvage`, decode it too, to know what can be.
 
     Raises X2LError if it is not a video or, without `salvage`, if a part of it is missing.
     """
-    packets = _read_packets(path)
+    packets = _read_packets(path, progress)
     if not salvage and (packets.num_broken or packets.missing_s):
         raise damaged(path)
     pts, keyframe_pts = packets.shown_pts(), packets.keyframe_pts()
@@ -80,7 +81,7 @@ def scan(path: Path, salvage: bool = False) -> Scan:
     found = Scan(
         path, pts, keyframe_pts, packets.time_base_s, width, height, quarter_turns, is_indexed, is_plain
     )
-    return _salvaged(found, _num_expected(packets)) if salvage else found
+    return _salvaged(found, _num_expected(packets), progress) if salvage else found
 
 
 @dataclass
@@ -125,14 +126,14 @@ class _Packets:
         return missing_s if missing_s > max(_MISSING_S, _MISSING_SHARE * self.declared_s) else 0.0
 
 
-def _read_packets(path: Path) -> _Packets:
+def _read_packets(path: Path, progress: bool) -> _Packets:
     import av
 
     container, stream = open_container(path)
     with container:
         packets = _Packets(container.format.name, float(stream.time_base), _declared_s(container))
         try:
-            for packet in container.demux():
+            for packet in tqdm(container.demux(), "read", unit="packet", delay=1, disable=not progress):
                 # Those that only flush a decoder are empty.
                 if packet.size:
                     packets.add(packet, packet.stream_index == stream.index)
@@ -167,11 +168,13 @@ def _num_expected(packets: _Packets) -> int:
     return max(len(pts), round(packets.declared_s / (float(np.median(np.diff(pts))) * packets.time_base_s)))
 
 
-def _salvaged(found: Scan, num_expected: int) -> Scan:
+def _salvaged(found: Scan, num_expected: int, progress: bool) -> Scan:
     """Only the frames that decode, and a count of those that should have been there."""
     container, stream = open_container(found.path)
     stream.codec_context.thread_count = 1
     with container:
-        decoded = np.fromiter((f.pts for f in decode(container, stream, found.path, salvage=True)), np.int64)
+        frames = decode(container, stream, found.path, salvage=True)
+        bar = tqdm(frames, "salvage", num_expected, unit="frame", delay=1, disable=not progress)
+        decoded = np.fromiter((frame.pts for frame in bar), np.int64)
     pts = np.unique(decoded)
     return replace(found, pts=pts, num_lost=max(0, num_expected - len(pts)))

@@ -98,6 +98,7 @@ def open_video(
     reader: str = "auto",
     chunk_frames: int = 10,
     salvage: bool = False,
+    progress: bool = False,
 ) -> Video:
     """Open a video file; its packets are read now (its frames too with `salvage`), clips when asked for.
 
@@ -110,7 +111,7 @@ def open_video(
         raise X2LError(f"chunk_frames: expected at least 1, got {chunk_frames}")
     if salvage and reader == "decord":
         raise X2LError("reader 'decord': cannot salvage, expected auto or pyav")
-    return Video(scan(Path(path), salvage), sampling, reader, chunk_frames, salvage)
+    return Video(scan(Path(path), salvage, progress), sampling, reader, chunk_frames, salvage)
 
 
 def _make_reader(scan: Scan, reader: str, salvage: bool) -> DecordReader | PyAVReader:

@@ -1,0 +1,73 @@
+"""The pipeline itself: who is asked what, and features that are added to an index later."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.models import index_of, tiny_backbone
+from x2l.compressors.vst import VST
+from x2l.interfaces import Oracle
+from x2l.needles.dataset import write_dataset
+from x2l.oracles.attention import AttentionScore
+from x2l.pipeline import Pipeline
+from x2l.selectors.constant import Constant
+from x2l.selectors.random import Random
+from x2l.selectors.top_k import TopK
+from x2l.types import X2LError
+from x2l.video import Sampling, open_video
+
+FRAMES_PER_CHUNK = 2
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return tiny_backbone()
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    folder = write_dataset(tmp_path_factory.mktemp("video"), 1, 3, 4, size=64, seconds_per_scene=2)
+    return folder / "videos" / "0000.mp4"
+
+
+def opened(path, fps: float = 1.0, chunk_frames: int = FRAMES_PER_CHUNK):
+    return open_video(path, Sampling(fps=fps), chunk_frames=chunk_frames)
+
+
+class Deaf(Oracle):
+    def score(self, question, index, backbone):
+        raise AssertionError("was asked")
+
+
+@pytest.mark.parametrize("selector", [Constant(), Random(k=1)])
+def test_no_oracle_is_asked_for_a_plan_that_needs_no_scores(backbone, selector):
+    pipeline = Pipeline(backbone, VST(), Deaf(), selector, ratios=(2, 8))
+    answer = pipeline.ask(index_of(backbone, VST()), "What is this?", max_new_tokens=1)
+    assert answer.plan.scores is None
+    with pytest.raises(AssertionError, match="was asked"):
+        replace(pipeline, selector=TopK(1)).ask(index_of(backbone, VST()), "What is this?")
+
+
+def test_features_are_added_without_a_second_pre_fill(backbone, path, monkeypatch):
+    first = Pipeline(backbone, VST(), AttentionScore("dot"), TopK(1), ratios=(2, 8))
+    second = replace(first, oracle=AttentionScore("cosine"))
+    index, expected = first.index(opened(path)), second.index(opened(path))
+    monkeypatch.setattr(type(backbone), "prefill", lambda *_: pytest.fail("pre-fills again"))
+    added = second.with_features(index, opened(path))
+    for chunk, fresh in zip(added.chunks, expected.chunks, strict=True):
+        assert chunk.features.keys() == {first.oracle.key, second.oracle.key}
+        features, same = chunk.features[second.oracle.key], fresh.features[second.oracle.key]
+        assert torch.equal(features["frames"], same["frames"])
+
+
+def test_features_of_other_frames_or_another_model_are_refused(backbone, path):
+    pipeline = Pipeline(backbone, VST(), AttentionScore(), TopK(1), ratios=(2, 8))
+    index = pipeline.index(opened(path))
+    with pytest.raises(X2LError, match="sampling is"):
+        pipeline.with_features(index, opened(path, fps=0.5))
+    with pytest.raises(X2LError, match="chunks of 3 frames, but those of the index have 2"):
+        pipeline.with_features(index, opened(path, chunk_frames=3))
+    other = replace(pipeline, backbone=tiny_backbone(seed=1))
+    with pytest.raises(X2LError, match="index: was made with backbone 'tiny-0', not 'tiny-1'"):
+        other.with_features(index, opened(path))
