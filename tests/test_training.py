@@ -506,6 +506,37 @@ def test_what_is_complete_is_not_run_again(recipe, unbroken, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def test_a_folder_begun_with_another_recipe_is_refused(unbroken, tmp_path, capsys):
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(changed("language.stages.1.questions.detail", 9)))
+    before = {path: path.stat().st_mtime_ns for path in unbroken.rglob("*") if path.is_file()}
+    assert run(tmp_path / "other.yaml", unbroken) == 2
+    assert "language.stages.1.questions.detail: " in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in unbroken.rglob("*") if path.is_file()} == before
+
+
+def test_how_often_to_checkpoint_decides_nothing(unbroken, tmp_path):
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(changed("checkpoint_every", 50)))
+    assert run(tmp_path / "other.yaml", unbroken) == 0
+
+
+def test_an_error_in_a_loading_process_is_one_line(tmp_path, capsys):
+    """A step whose videos cannot be asked anything: that is known only when it is drawn."""
+    recipe = changed(
+        "language.stages.0", TOY["language"]["stages"][0] | {"questions": {"before": 1}, "chunks": [1, 1]}
+    )
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(recipe))
+    assert main(["fit", str(tmp_path / "bad.yaml"), "--out", str(tmp_path / "out"), "--workers", "1"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "Traceback" not in last and "step 0: no question of before fits" in last
+
+
+def test_a_file_in_the_place_of_the_folder_is_one_line(recipe, tmp_path, capsys):
+    (tmp_path / "out").write_text("mine")
+    assert run(recipe, tmp_path / "out") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path / "out") in line
+
+
 def test_a_torn_line_of_the_log_is_left_out(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
     assert read_log(tmp_path / "log.jsonl") == [{"step": 1, "loss": 2.0}]
@@ -545,14 +576,15 @@ def changed(path: str, value) -> dict:
         ("language.stages.0.ratios.2x", 1.0, "or two different ones"),
         ("language.stages.0.ratios.1/8", 1.0, "or two different ones"),
         ("language.stages.0.questions.details", 1, "did you mean 'detail'?"),
-        ("language.stages.0.questions", {"detail": 0}, "not all of them 0"),
         ("language.stages", [], "expected at least one stage"),
+        ("language.stages.0.questions", {"detail": 0}, "not all of them 0"),
         ("language.muon_lr", None, "missing, expected float"),
         ("language.retrieval_weight", -0.5, "expected a positive number"),
         ("vision.batch_size", None, "missing, expected int"),
         ("vision.adamw_lr", 0.0, "expected a positive number"),
         ("model.num_key_value_heads", 1, "as many as num_attention_heads (2)"),
-        ("model.beacon_param", ["q", "k", "v"], "expected a list with o"),
+        ("model.beacon_param", ["q", "k", "v"], "expected a list with q and o"),
+        ("model.beacon_param", ["k", "v", "o"], "expected a list with q and o"),
         ("model.hidden_size", 33, "expected a multiple of num_attention_heads (2)"),
         ("model.vision_config.image_size", 40, "expected a multiple of four patches (32)"),
         ("model.vision_config.hidden_size", 17, "expected a multiple of num_attention_heads (2)"),
@@ -567,6 +599,13 @@ def test_a_malformed_recipe_is_one_line_that_names_the_field(tmp_path, capsys, p
     (line,) = capsys.readouterr().err.splitlines()
     assert "bad.yaml" in line and f"{path}: " in line and message in line
     assert not (tmp_path / "out").exists()
+
+
+def test_too_many_pairs_are_one_line(tmp_path, capsys):
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(changed("language.stages.1.unique_pairs", 60)))
+    assert main(["fit", str(tmp_path / "bad.yaml"), "--out", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "language.stages.1.unique_pairs + filler_pairs: expected" in line and "got 60 +" in line
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "seed: [", "\x00"])

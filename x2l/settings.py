@@ -39,6 +39,18 @@ def overridden(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, A
     return changed
 
 
+def first_difference(one: Any, other: Any, path: str = "") -> str | None:
+    """The dotted path of the first value in which plain data differ; None if they are equal."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        pairs = [(key, one.get(key), other.get(key)) for key in {**one, **other}]
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = [(str(number), *pair) for number, pair in enumerate(zip(one, other, strict=True))]
+    else:
+        return None if one == other else path
+    found = (first_difference(a, b, f"{path}.{key}" if path else key) for key, a, b in pairs)
+    return next((difference for difference in found if difference is not None), None)
+
+
 def _parse(text: str, override: str) -> Any:
     try:
         return yaml.safe_load(text)

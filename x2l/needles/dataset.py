@@ -18,10 +18,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 import x2l
 from x2l.fields import arguments
+from x2l.files import make_folder, read_json, write_json
 from x2l.needles.questions import GROUPS
 from x2l.needles.video_file import write_video
 from x2l.needles.videos import NeedleVideos, kind_of
@@ -69,7 +70,8 @@ def write_dataset(
     """
     videos = NeedleVideos(seed, chunks, split, size, fps, seconds_per_scene)
     counts = checked_counts(DEFAULT_QUESTIONS if questions is None else questions)
-    return write_videos(out, num, videos, partial(videos.questions, counts=counts), counts, progress)
+    write_videos(out, num, videos, partial(videos.questions, counts=counts), counts, progress)
+    return Path(out)
 
 
 def write_videos(
@@ -79,8 +81,8 @@ def write_videos(
     ask: Callable[[int], list[Question]],
     counts: Mapping[str, int],
     progress: bool = False,
-) -> Path:
-    """Write the first `num` of `videos` and what `ask` asks about each (count by kind); returns the folder.
+) -> list[Item]:
+    """Write the first `num` of `videos` and what `ask` asks about each (count by kind); returns those.
 
     Videos that are there already stay as they are, also those beyond `num`: a dataset never shrinks. Its
     questions are written anew, for all of its videos. Nothing is ever half written.
@@ -90,20 +92,24 @@ def write_videos(
     if num < 1:
         raise X2LError(f"num: expected at least one video, got {num}")
     before = _existing(out, videos)
-    num = max(num, len(before.get("videos", {})))
-    records = [_record(videos.name(number), asked) for number in range(num) for asked in ask(number)]
-    if not records:
+    total = max(num, len(before.get("videos", {})))
+    questions = [ask(number) for number in range(total)]
+    if not any(questions):
         raise X2LError(
             f"questions: {counts} cannot be asked of {videos.chunks} chunks, expected at least one question"
         )
     make_folder(out)
     if not before:
-        _write_json(out / DATASET, _description(videos, counts, {}))
+        write_json(out / DATASET, _description(videos, counts, {}))
     make_folder(out / VIDEOS)
-    digests = _write_videos(out, videos, num, before.get("videos", {}), progress)
-    _write_json(out / QUESTIONS, records)
-    _write_json(out / DATASET, _description(videos, counts, digests))
-    return out
+    digests = _write_videos(out, videos, total, before.get("videos", {}), progress)
+    names = [videos.name(number) for number in range(total)]
+    records = [_record(name, asked) for name, row in zip(names, questions, strict=True) for asked in row]
+    write_json(out / QUESTIONS, records)
+    write_json(out / DATASET, _description(videos, counts, digests))
+    # Not read back: another evaluation may ask other questions of the same folder meanwhile.
+    items = zip((out / VIDEOS / name for name in names), questions, strict=True)
+    return [(path, row) for path, row in islice(items, num) if row]
 
 
 def read_dataset(folder: str | Path) -> list[Item]:
@@ -114,7 +120,7 @@ def read_dataset(folder: str | Path) -> list[Item]:
     """
     folder = Path(folder)
     path = folder / QUESTIONS
-    records = _read_json(path)
+    records = read_json(path)
     if not isinstance(records, list) or not records:
         raise X2LError(f"{path}: expected a JSON list of at least one question")
     items: dict[str, list[Question]] = {}
@@ -206,7 +212,7 @@ def _existing(out: Path, videos: NeedleVideos) -> dict[str, Any]:
         if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
             raise X2LError(f"{out}: expected a new folder or a needle dataset, found other files")
         return {}
-    description = _read_json(path)
+    description = read_json(path)
     arguments_there = description.get("arguments", {}) if isinstance(description, dict) else {}
     for name, value in json.loads(json.dumps(asdict(videos))).items():
         if arguments_there.get(name) != value:
@@ -241,28 +247,5 @@ def _find_video(folder: Path, video: str) -> Path:
     return found
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it. Raises X2LError if that cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise X2LError(f"{folder}: cannot be made a folder, {error.strerror}") from error
-
-
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise X2LError(f"{path}: cannot be read, {error.strerror}") from error
-    except ValueError as error:
-        raise X2LError(f"{path}: not JSON, {error}") from error
-
-
-def _write_json(path: Path, data: Any) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)

@@ -103,6 +103,15 @@ class Script:
         )
 
 
+def check_pairs(unique_pairs: int, filler_pairs: int, path: str = "") -> None:
+    """Raise X2LError, with `path` in front, if there are not so many coloured shapes."""
+    if unique_pairs < 0 or filler_pairs < 1 or unique_pairs + filler_pairs > NUM_PAIRS:
+        raise X2LError(
+            f"{path}unique_pairs + filler_pairs: expected 0 + 1 to {NUM_PAIRS} together, "
+            f"got {unique_pairs} + {filler_pairs}"
+        )
+
+
 def write_script(
     rng: np.random.Generator,
     num_scenes: int,
@@ -128,8 +137,7 @@ def write_script(
     """
     last_scene_seconds = seconds_per_scene if last_scene_seconds is None else last_scene_seconds
     _check(num_scenes, seconds_per_scene, last_scene_seconds, num_backgrounds)
-    if unique_pairs < 0 or filler_pairs < 1 or unique_pairs + filler_pairs > NUM_PAIRS:
-        raise X2LError(f"unique_pairs + filler_pairs: expected 0 + 1 to {NUM_PAIRS} together")
+    check_pairs(unique_pairs, filler_pairs)
     if len(first_scenes) > unique_pairs:
         raise X2LError(f"first_scenes: expected at most {unique_pairs}, got {len(first_scenes)}")
     num_seconds = (num_scenes - 1) * seconds_per_scene + last_scene_seconds

@@ -10,7 +10,7 @@ import numpy as np
 
 from x2l.errors import X2LError, unknown
 from x2l.needles.questions import TEMPLATES
-from x2l.needles.world import MAX_UNIQUE_PAIRS, NUM_PAIRS
+from x2l.needles.world import MAX_UNIQUE_PAIRS, NUM_PAIRS, check_pairs
 
 TOKENS_PER_QUESTION = 20
 
@@ -50,6 +50,7 @@ class Stage:
         for name in ("chunks", "frames_per_chunk"):
             lowest, highest = getattr(self, name)
             require(1 <= lowest <= highest, f"{path}.{name}", "1 <= first <= last", [lowest, highest])
+        check_pairs(self.unique_pairs, self.filler_pairs, f"{path}.")
         self._check_ratios(f"{path}.ratios")
         for kind in self.questions:
             if kind not in TEMPLATES:

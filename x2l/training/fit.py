@@ -16,8 +16,9 @@ from x2l.backbones._video_xl_model import VideoXLConfig, VideoXLForCausalLM
 from x2l.backbones.video_xl import VideoXL
 from x2l.backbones.x2l_tiny import X2LTiny
 from x2l.errors import X2LError, unknown
+from x2l.files import make_folder, read_json, write_json
 from x2l.needles.vocabulary import build_tokenizer
-from x2l.settings import read_settings
+from x2l.settings import first_difference, read_settings
 from x2l.training.checkpoint import is_complete, num_bytes, release, save
 from x2l.training.curriculum import Curriculum
 from x2l.training.dual_encoder import DualEncoderModule, new_dual_encoder, question_tokenizer
@@ -32,17 +33,31 @@ from x2l.training.scene_batches import SceneBatches
 from x2l.training.start import start_language_model
 from x2l.training.vision import VisionModule
 
+RECIPE = "recipe.json"
+
 
 def fit(recipe_path: Path, out: Path, num_workers: int = 1) -> Path:
     """Train what the recipe's `train` names, where that is not done yet; returns the released checkpoint.
 
-    Raises X2LError naming the field of the recipe that is wrong.
+    Raises X2LError naming the field of the recipe that is wrong, or not the one that `out` was begun with.
     """
     name = str(read_settings(recipe_path).get("train", "x2l_tiny"))
     if name not in TRAINED:
         raise unknown(f"recipe {recipe_path}: train: {name}", name, TRAINED)
-    recipe, run = TRAINED[name]
-    return run(recipe.load(recipe_path), out, num_workers)
+    kind, run = TRAINED[name]
+    recipe = kind.load(recipe_path)
+    _go_on_only_with_the_same(recipe, out)
+    return run(recipe, out, num_workers)
+
+
+def _go_on_only_with_the_same(recipe: Recipe, out: Path) -> None:
+    """Keep the recipe beside what it trains; raise X2LError if another one began there."""
+    make_folder(out)
+    path, data = out / RECIPE, recipe.decisive()
+    if not path.is_file():
+        write_json(path, data)
+    elif field := first_difference(read_json(path), data):
+        raise X2LError(f"{field}: {out} was begun with another value, expected that of {path}")
 
 
 def _fit_x2l_tiny(recipe: TrainingRecipe, out: Path, num_workers: int) -> Path:

@@ -25,7 +25,10 @@ from x2l.types import KV, Chunk, IndexSpec, Plan, VideoIndex
 
 
 class LanguageModule(TrainingModule):
-    """Encode, assemble and answer with the functions of inference; the loss is on answer tokens only."""
+    """Encode, assemble and answer with the functions of inference.
+
+    The loss is on answer tokens, plus `retrieval_weight` times that of `retrieval_loss`.
+    """
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader, get_worker_info
 from tqdm import tqdm
 
+from x2l.errors import X2LError
 from x2l.training.module import TrainingModule
 
 LAST, LOG = "last.ckpt", "log.jsonl"
@@ -44,7 +45,7 @@ def train(
     """Run the batches of `data`, which starts at the step where the checkpoint in `folder` ends.
 
     Leaves last.ckpt every `checkpoint_every` batches, and log.jsonl with one line per batch.
-    Raises KeyboardInterrupt where the user stops it.
+    Raises KeyboardInterrupt where the user stops it, and what the data raises.
     """
     checkpoint = folder / LAST if (folder / LAST).is_file() else None
     prefetch = 8 if num_workers else None
@@ -65,6 +66,8 @@ def train(
             trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
         except SystemExit as stop:  # how Lightning ends after Ctrl-C
             raise KeyboardInterrupt from stop
+        except X2LError as error:  # with a traceback in it, if it comes from a loading process
+            raise X2LError(str(error).strip().rpartition("X2LError: ")[2]) from error
     # A stage that ended early must not pass for complete.
     assert module.step == module.num_steps, f"{folder}: {module.step} of {module.num_steps} steps"
 

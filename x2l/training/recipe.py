@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,7 +74,8 @@ class ModelSizes:
             f"as many as num_attention_heads ({heads}), because values start as the identity",
             self.num_key_value_heads,
         )
-        require("o" in self.beacon_param, f"{path}.beacon_param", "a list with o", self.beacon_param)
+        has_both = {"q", "o"} <= {*self.beacon_param}
+        require(has_both, f"{path}.beacon_param", "a list with q and o", self.beacon_param)
         self.vision_config.check(f"{path}.vision_config")
 
 
@@ -122,6 +124,12 @@ class Recipe:
     def __post_init__(self):
         require(self.seed >= 0, "seed", "0 or more", self.seed)
         require_positive(self, "")
+
+    def decisive(self) -> dict[str, Any]:
+        """What decides the checkpoint, as plain data."""
+        indifferent = ("checkpoint_every", "accelerator")
+        data = {name: value for name, value in asdict(self).items() if name not in indifferent}
+        return json.loads(json.dumps(data))
 
     @classmethod
     def from_mapping(cls, data: Mapping[Any, Any]) -> Recipe:

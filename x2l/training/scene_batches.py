@@ -19,7 +19,7 @@ from x2l.needles import backgrounds
 from x2l.needles.questions import ask_all
 from x2l.needles.render import Renderer
 from x2l.needles.videos import kind_of
-from x2l.needles.world import Script, write_script
+from x2l.needles.world import Script, check_pairs, write_script
 from x2l.pixels import preprocess
 from x2l.training.curriculum import require
 from x2l.training.frames import FILE_SIZE, compressed, noisy
@@ -49,6 +49,7 @@ class SceneOptions:
     def check(self, path: str) -> None:
         """Raise X2LError naming the field under `path` that no step can have."""
         require(self.scenes > 1, f"{path}.scenes", "2 or more", self.scenes)
+        check_pairs(self.unique_pairs, self.filler_pairs, f"{path}.")
         for kind, count in self.questions.items():
             if kind not in KINDS:
                 raise unknown(f"{path}.questions.{kind}", kind, KINDS)

@@ -44,14 +44,8 @@ def start_language_model(network: VSTForCausalLM, visual_rms: float, embedding_s
 
 @torch.no_grad()
 def focus_on_neighbours(attention: VSTAttention) -> None:
-    """A bias shared by raw keys and some queries on the fastest rotary frequencies: nearness, not content.
-
-    These are all heads of VSTs, and the first head of raw tokens: a word then carries the words before it.
-    Without that the words of a question are gathered as a bag, and whose colour is whose is lost (logged
-    2026-11-21: a question for two digits was right as often as .15 where one digit was at .97).
-    """
+    """A bias shared by raw keys and VST queries on the fastest rotary frequencies: nearness, not content."""
     head = torch.zeros(attention.head_dim)
     head[:FAST_FREQUENCIES] = 1
     attention.k_proj.bias += KEY_BIAS * head.repeat(attention.config.num_key_value_heads)
-    attention.q_proj.bias[: attention.head_dim] += QUERY_BIAS * head
     attention.beacon_q_proj.bias += QUERY_BIAS * head.repeat(attention.config.num_attention_heads)

@@ -1,0 +1,43 @@
+"""Files written complete or not at all, and JSON read with errors that name the file."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from x2l.errors import X2LError
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it. Raises X2LError if that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise X2LError(f"{folder}: cannot be made a folder, {error.strerror}") from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, complete or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.write_bytes(content)
+    os.replace(partial, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, data: Any) -> None:
+    write_text(path, json.dumps(data, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Raises X2LError if the file cannot be read or is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise X2LError(f"{path}: cannot be read, {error.strerror}") from error
+    except ValueError as error:
+        raise X2LError(f"{path}: not JSON, {error}") from error
