@@ -11,7 +11,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from x2l.evaluation.table import claims_table
+from x2l.errors import X2LError
+from x2l.evaluation.recipe import Evaluation
+from x2l.evaluation.results import RUN, read
+from x2l.evaluation.table import claims_table, commit_of
+from x2l.files import read_json
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"
@@ -31,6 +35,17 @@ The numbers below are copied from those runs by `python recipes/publish.py RUN .
 resample videos. A claim holds if its point estimate reaches the bar; "clearly" asks for a gap of 0.15 or more
 whose paired interval excludes 0.
 """
+
+
+def check(run: Path) -> None:
+    """Raise X2LError for a folder that is no finished run of its recipe as it stands, at full size."""
+    recipe = FOLDER / f"{run.name}.yaml"
+    summary = read_json(run / "summary.json")
+    if not recipe.is_file() or summary["recipe_hash"] != Evaluation.load(recipe).hash():
+        raise X2LError(f"{run}: expected a run of recipes/{run.name}.yaml as it is now")
+    there, expected = len(read(run)), read_json(run / RUN)["num_answers"]
+    if there != expected:
+        raise X2LError(f"{run}: is not finished, expected {expected} answers, got {there}")
 
 
 def publish(run: Path) -> None:
@@ -66,7 +81,7 @@ def section(recipe: Path) -> str:
     if (figure := RESULTS / f"{name}-{figure_of(name)}.svg").is_file():
         parts.append(f"![{name}](results/{figure.name})")
     asked = f"{summary['num_videos']} videos, {summary['num_questions']['all']} questions in each row"
-    where = f"{summary['date'][:10]}, {', '.join(summary['devices'])}"
+    where = f"{summary['date'][:10]}, {', '.join(summary['devices'])}, {commit_of(summary)}"
     parts.append(f"[The whole table](results/{name}.md): {asked}; {where}.")
     return "\n\n".join(parts)
 
@@ -78,6 +93,12 @@ def figure_of(name: str) -> str:
 
 
 if __name__ == "__main__":
+    try:
+        for given in sys.argv[1:]:
+            check(Path(given))
+    except X2LError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     for given in sys.argv[1:]:
         publish(Path(given))
     (FOLDER / "README.md").write_text(readme())

@@ -61,15 +61,27 @@ def test_equal_videos_leave_no_doubt():
     assert judged(row="fair", measure="cache_gone", at_least=0.0)["interval"] is None
 
 
-def test_nothing_is_recovered_of_no_gap():
-    result = judged(row="fair", between=("bad", "bad"), at_least=0.0)
+def test_against_several_rows_the_best_of_them_counts():
+    result = judged(row="fair", minus=("bad", "good"), at_least=-0.1)
+    assert result["value"] == pytest.approx(-0.2) and not result["holds"]
+
+
+@pytest.mark.parametrize("rows", [("bad", "bad"), ("good", "bad")])
+def test_nothing_is_recovered_of_no_gap(rows):
+    result = judged(row="fair", between=rows, at_least=0.0)
     assert result["value"] is None and result["interval"] is None and not result["holds"]
 
 
 def haystack(group, accuracies):
     """Ten videos with a needle at each depth, found as often as `accuracies` says."""
     return [
-        {"video": f"{group}-{i}", "group": group, "question": f"needle-{depth}", "right": i < 10 * accuracy}
+        {
+            "video": f"{group}-{i}",
+            "group": group,
+            "kind": "needle",
+            "question": f"needle-{depth}",
+            "right": i < 10 * accuracy,
+        }
         for depth, accuracy in accuracies.items()
         for i in range(10)
     ]
@@ -106,8 +118,12 @@ def test_a_gap_that_one_video_makes_is_not_clear():
     ("fields", "message"),
     [
         ({"row": "god", "at_least": 1.0}, "claims.0.row 'god': unknown, expected one of bad, fair, good"),
-        ({"row": "good", "minus": "b", "clearly": True}, "claims.0.minus 'b'"),
+        ({"row": "good", "minus": "b", "clearly": True}, "claims.0.minus.0 'b'"),
         ({"row": "good", "between": ("bad", "x"), "at_least": 0.0}, "claims.0.between.1 'x'"),
+        (
+            {"row": "good", "minus": "bad", "measure": "above_chance", "at_least": 0.0},
+            "claims.0: expected minus, between and clearly with accuracy, got above_chance",
+        ),
         ({"row": "good"}, "claims.0: expected a bar, one of at_least, at_most or clearly"),
         ({"row": "good", "clearly": True}, "claims.0.clearly: expected minus"),
         (

@@ -18,6 +18,7 @@ from x2l.evaluation.results import Results, read
 from x2l.evaluation.rows import index, make_rows
 from x2l.evaluation.scoring import is_right
 from x2l.needles.dataset import write_dataset
+from x2l.oracles.attention import AttentionScore
 from x2l.types import Question, X2LError
 from x2l.video import open_video
 
@@ -168,13 +169,33 @@ def test_a_process_that_is_killed_is_resumed(recipe, finished, tmp_path):
 def test_a_finished_run_indexes_nothing_again(recipe, finished, monkeypatch):
     monkeypatch.setattr("x2l.evaluation.runner.index", lambda *_: pytest.fail("a finished video is indexed"))
     before = (finished / "results.jsonl").read_bytes()
+    num_sessions = len(json.loads((finished / "run.json").read_text())["sessions"])
     run(recipe, finished, progress=False)
     assert (finished / "results.jsonl").read_bytes() == before
+    assert len(json.loads((finished / "run.json").read_text())["sessions"]) == num_sessions
 
 
 def test_another_recipe_is_refused(recipe, finished):
     with pytest.raises(X2LError, match="holds results of another recipe_hash"):
         run(recipe, finished, ["rows.gold.selector.k=2"], progress=False)
+
+
+def test_other_weights_of_an_oracle_are_refused(recipe, finished, tmp_path, monkeypatch):
+    out = shutil.copytree(finished, tmp_path / "out")
+    monkeypatch.setattr(AttentionScore, "identity", "others")
+    with pytest.raises(X2LError, match="holds results of another oracles"):
+        run(recipe, out, progress=False)
+
+
+def test_videos_of_one_name_are_refused(recipe, tmp_path):
+    data = shutil.copytree(recipe.parent / "data", tmp_path / "data")
+    (data / "more").mkdir()
+    shutil.copy(data / "videos" / "0000.mp4", data / "more" / "0000.mp4")
+    records = json.loads((data / "questions.json").read_text())
+    twin = {**records[0], "video": "./more/0000.mp4"}
+    (data / "questions.json").write_text(json.dumps([*records, twin]))
+    with pytest.raises(X2LError, match=r"2 videos are called 0000\.mp4"):
+        run(recipe, tmp_path / "out", [f"data.dir={data}"], progress=False)
 
 
 def test_other_questions_are_refused(recipe, finished, tmp_path):
@@ -240,7 +261,7 @@ def made_up(out, answers: dict[str, list[list[bool]]]) -> None:
     ]
     out.mkdir(exist_ok=True)
     (out / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    run_data = {"recipe_hash": "0", "questions_hash": "0", "backbones": {}}
+    run_data = {"recipe_hash": "0", "questions_hash": "0", "backbones": {}, "oracles": {}}
     session = {"date": "", "devices": [], "versions": {}, "git": None}
     recipe = {"data": {}, "rows": {row: {} for row in answers}}
     (out / "run.json").write_text(json.dumps({**run_data, "recipe": recipe, "sessions": [session]}))
@@ -362,6 +383,9 @@ def test_right_and_wrong(prediction, gold, options, right):
         ("data={name: needles, num: 1, seed: 1, chunks: 0}", "data.chunks: expected 1 or more"),
         ("data={name: needles, num: 1, seed: 1, chunks: 4, questions: {x: 1}}", "data.questions.x: expected"),
         ("generation=4", "generation: expected"),
+        ("generation.max_new_token=4", "generation.max_new_token: unknown"),
+        ("generation.max_new_tokens=0", "generation.max_new_tokens: expected 1 or more, got 0"),
+        ("data.name=[needles]", "data.name ['needles']: unknown"),
         ("nonsense", "override 'nonsense': expected dotted.key=value"),
     ],
 )

@@ -3,10 +3,14 @@
 import json
 import re
 import runpy
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from x2l.backbones.x2l_tiny import X2LTiny
 from x2l.evaluation import run
 from x2l.evaluation.recipe import Evaluation
 
@@ -39,6 +43,14 @@ def test_a_recipe_runs(path, folder):
     }
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_quick_run_takes_minutes(path, tmp_path):
+    start_s = time.monotonic()
+    run(path, tmp_path, progress=False, size="quick")
+    assert time.monotonic() - start_s < 5 * 60
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_is_short_and_says_what_it_shows(path):
     lines = path.read_text().splitlines()
@@ -52,6 +64,17 @@ def test_sizes_change_the_hash_and_no_row():
     assert smoke.data.num < quick.data.num < full.data.num
 
 
+def test_only_a_finished_run_of_the_recipe_is_published(folder, tmp_path):
+    done = folder / "table6"
+    if not done.is_dir():
+        test_a_recipe_runs(FOLDER / "table6.yaml", folder)
+    refused = subprocess.run([sys.executable, FOLDER / "publish.py", done], capture_output=True, text=True)
+    (line,) = refused.stderr.splitlines()
+    assert refused.returncode == 2 and "expected a run of recipes/table6.yaml as it is now" in line
+    absent = subprocess.run([sys.executable, FOLDER / "publish.py", tmp_path], capture_output=True, text=True)
+    assert absent.returncode == 2 and "summary.json: cannot be read" in absent.stderr
+
+
 def test_the_readme_is_what_the_results_say():
     publish = runpy.run_path(str(FOLDER / "publish.py"))
     text = (FOLDER / "README.md").read_text()
@@ -60,7 +83,10 @@ def test_the_readme_is_what_the_results_say():
         assert f"## {path.stem}\n" in text and f"x2l eval recipes/{path.name} --out runs/{path.stem}" in text
     published = [path for path in RECIPES if (FOLDER / "results" / f"{path.stem}.json").is_file()]
     assert published
+    shipped = X2LTiny.from_pretrained().identity
     for path in published:
         summary = json.loads((FOLDER / "results" / f"{path.stem}.json").read_text())
+        assert summary["recipe_hash"] == Evaluation.load(path).hash(), "measured with another recipe"
+        assert {*summary["backbones"].values()} == {shipped}, "measured with other weights"
         for claim in summary.get("claims", []):
             assert re.search(rf"^\| {re.escape(claim['say'])} \| {claim['value']:.2f} ", text, re.M)

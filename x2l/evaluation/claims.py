@@ -24,11 +24,12 @@ class Claim:
 
     say: the sentence.
     row: the row it is about.
-    group: of which questions; of several groups the worst counts.
+    group: of which questions.
     measure: "accuracy"; "above_chance": accuracy less what can be guessed from the question alone (see
         x2l.evaluation.summary); "lowest_depth": accuracy at the depth of a haystack where it is lowest;
         "cache_gone": the share of the uncompressed cache that is not there.
-    minus: the row whose accuracy is taken off, paired by question.
+    minus: the row whose accuracy is taken off, paired by question. Of several groups, and of several rows
+        here, the worst is told, and all must hold.
     between: two rows; the number is the share of the way from the first to the second.
     at_least, at_most: the bar for the point estimate.
     clearly: the difference is at least 0.15 and its interval excludes 0.
@@ -38,7 +39,7 @@ class Claim:
     row: str
     group: str | tuple[str, ...] = "all"
     measure: Literal["accuracy", "above_chance", "lowest_depth", "cache_gone"] = "accuracy"
-    minus: str | None = None
+    minus: str | tuple[str, ...] | None = None
     between: tuple[str, str] | None = None
     at_least: float | None = None
     at_most: float | None = None
@@ -46,13 +47,16 @@ class Claim:
 
     def check(self, path: str, rows: Sequence[str]) -> None:
         """Raise X2LError naming the field under `path` that makes no claim about these rows."""
-        named = {"row": self.row, "minus": self.minus}
+        named = {"row": self.row}
+        named |= {f"minus.{i}": name for i, name in enumerate(_each(self.minus)) if name is not None}
         named |= {f"between.{i}": name for i, name in enumerate(self.between or ())}
         for name, row in named.items():
-            if row is not None and row not in rows:
+            if row not in rows:
                 raise unknown(f"{path}.{name} {row!r}", row, rows)
         if self.minus and self.between:
             raise X2LError(f"{path}: expected minus or between, got both")
+        if self.measure != "accuracy" and (self.minus or self.between or self.clearly):
+            raise X2LError(f"{path}: expected minus, between and clearly with accuracy, got {self.measure}")
         if self.clearly and not self.minus:
             raise X2LError(f"{path}.clearly: expected minus, the row that is clearly worse")
         if self.at_least is None and self.at_most is None and not self.clearly:
@@ -75,12 +79,29 @@ def judge(
 ) -> dict[str, Any]:
     """{say, value, interval, bar, holds}; a share of the cache and a single depth have no interval.
 
-    cache_gone: by row and group; chance: by group. Without questions of the group, or a gap between
-    the two rows, the value is None and nothing holds.
+    cache_gone: by row and group; chance: by group. Without questions of the group, or a loss from the
+    first row to the second, the value is None and nothing holds.
     """
-    if isinstance(claim.group, tuple):
-        each = [judge(replace(claim, group=group), tallies, cache_gone, chance) for group in claim.group]
-        return min(each, key=lambda judged: _margin(claim, judged["value"]))
+    each = [
+        _judge(replace(claim, group=group, minus=minus), tallies, cache_gone, chance)
+        for group in _each(claim.group)
+        for minus in _each(claim.minus)
+    ]
+    worst = min(each, key=lambda judged: _margin(claim, judged["value"]))
+    return {**worst, "holds": all(judged["holds"] for judged in each)}
+
+
+def _each(value):
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _judge(
+    claim: Claim,
+    tallies: Mapping[str, Tally],
+    cache_gone: Mapping[str, Mapping[str, float]],
+    chance: Mapping[str, float],
+) -> dict[str, Any]:
+    """Of one group, against one row at most."""
     if claim.group not in chance:
         value, interval = None, None
     elif claim.measure == "cache_gone":
@@ -120,7 +141,7 @@ def _accuracy(claim: Claim, tallies: Mapping[str, Tally]) -> tuple[float, list[f
     if claim.between:
         low, high = map(right, claim.between)
         top, bottom = top - low, high - low
-    if not bottom.sum():
+    if bottom.sum() <= 0:
         return None, None
     samples = bootstrap.ratios(tallies[claim.row].weights, top, bottom)
     return float(top.sum() / bottom.sum()), bootstrap.interval(samples)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from x2l.errors import X2LError
 from x2l.evaluation.haystack import Haystack
 from x2l.fingerprint import file_fingerprint
-from x2l.needles.dataset import DEFAULT_QUESTIONS, Item, checked_counts, read_dataset, write_dataset
+from x2l.needles.dataset import DEFAULT_QUESTIONS, Item, checked_counts, read_dataset, write_videos
 from x2l.needles.videos import NeedleVideos
 
 
@@ -46,15 +48,18 @@ class Needles:
             if self.num < 1:
                 raise X2LError(f"num: expected at least one video, got {self.num}")
             checked_counts(self.questions)
-            NeedleVideos(self.seed, self.chunks, self.split, self.size, self.fps, self.seconds_per_scene)
+            self._videos()
         except X2LError as error:
             raise X2LError(f"data.{error}") from error
 
     def open(self, out: Path, progress: bool) -> list[Item]:
         """Write what is not there yet; the videos with their questions."""
-        given = {key: value for key, value in asdict(self).items() if key != "dir"}
-        folder = write_dataset(self.dir or out / "data", **given, progress=progress)
-        return read_dataset(folder)[: self.num]
+        videos = self._videos()
+        ask = partial(videos.questions, counts=self.questions)
+        return write_videos(self.dir or out / "data", self.num, videos, ask, self.questions, progress)
+
+    def _videos(self) -> NeedleVideos:
+        return NeedleVideos(self.seed, self.chunks, self.split, self.size, self.fps, self.seconds_per_scene)
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,12 @@ class Folder:
             raise X2LError(f"data.num: expected at least one video, got {self.num}")
 
     def open(self, out: Path, progress: bool) -> list[Item]:
-        return read_dataset(self.dir)[: self.num]
+        items = read_dataset(self.dir)[: self.num]
+        # Answers are filed under the name of the video.
+        for name, times in Counter(path.name for path, _ in items).items():
+            if times > 1:
+                raise X2LError(f"data.dir: {times} videos are called {name}, expected different names")
+        return items
 
 
 Data = Needles | Haystack | Folder

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from x2l.errors import X2LError
-from x2l.needles.dataset import Item, read_dataset, write_videos
+from x2l.needles.dataset import Item, write_videos
 from x2l.needles.videos import NEEDLE, HaystackVideos
 
 SECONDS_PER_SCENE = 10
@@ -57,8 +57,7 @@ class Haystack:
     def _open(self, length: int, out: Path, progress: bool) -> list[Item]:
         videos = self._videos(length)
         folder = Path(self.dir or out / "data") / f"{length:04d}"
-        write_videos(folder, self.num, videos, videos.needles, {NEEDLE: len(self.depths)}, progress)
-        return read_dataset(folder)[: self.num]
+        return write_videos(folder, self.num, videos, videos.needles, {NEEDLE: len(self.depths)}, progress)
 
     def _videos(self, length: int) -> HaystackVideos:
         before_last, last_second = divmod(length - 1, SECONDS_PER_SCENE)

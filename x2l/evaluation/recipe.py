@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,17 @@ Size = Literal["full", "quick", "smoke"]
 
 
 @dataclass(frozen=True)
+class Generation:
+    """Options of generate(); an evaluation draws nothing at random."""
+
+    max_new_tokens: int = 4
+
+    def check(self) -> None:
+        if self.max_new_tokens < 1:
+            raise X2LError(f"generation.max_new_tokens: expected 1 or more, got {self.max_new_tokens}")
+
+
+@dataclass(frozen=True)
 class _Keys:
     """The keys of a recipe file."""
 
@@ -30,8 +41,7 @@ class _Keys:
     """Fields of x2l.recipe.Recipe by row, which take the place of those in `base`."""
     base: dict[str, Any] = field(default_factory=dict)
     """Fields of x2l.recipe.Recipe that the rows share."""
-    generation: dict[str, Any] = field(default_factory=lambda: {"max_new_tokens": 4})
-    """Options of generate()."""
+    generation: Generation = field(default_factory=Generation)
     show_options: bool = False
     """Whether the model sees the options of a question, and may answer with a letter."""
     claims: list[dict[str, Any]] = field(default_factory=list)
@@ -46,7 +56,7 @@ class Evaluation:
 
     data: Data
     rows: dict[str, Recipe]
-    generation: dict[str, Any]
+    generation: Generation
     show_options: bool
     mapping: dict[str, Any]
 
@@ -73,6 +83,7 @@ class Evaluation:
         rows = {name: _row(f"rows.{name}", keys.base | changes) for name, changes in keys.rows.items()}
         for number, claim in enumerate(read_claims(keys.claims)):
             claim.check(f"claims.{number}", list(rows))
+        keys.generation.check()
         data = _data(keys.data)
         if keys.figure:
             keys.figure.check(keys.data["name"], rows)
@@ -86,7 +97,7 @@ class Evaluation:
         decisive = {
             "data": {key: value for key, value in self.mapping["data"].items() if key != "dir"},
             "rows": {name: row.to_mapping() for name, row in self.rows.items()},
-            "generation": self.generation,
+            "generation": asdict(self.generation),
             "show_options": self.show_options,
         }
         canonical = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
@@ -96,7 +107,7 @@ class Evaluation:
 def _resized(mapping: dict[str, Any], size: Size) -> dict[str, Any]:
     data = mapping.get("data")
     # What is wrong with the data is said when it is read.
-    kind = DATA.get(data.get("name")) if isinstance(data, dict) else None
+    kind = DATA.get(str(data.get("name"))) if isinstance(data, dict) else None
     return mapping if kind is None or size == "full" else {**mapping, "data": data | kind.reduced[size]}
 
 
@@ -109,7 +120,7 @@ def _row(path: str, mapping: Mapping[str, Any]) -> Recipe:
 
 def _data(spec: Mapping[str, Any]) -> Data:
     name = spec.get("name")
-    if name not in DATA:
+    if not isinstance(name, str) or name not in DATA:
         raise unknown(f"data.name {name!r}", str(name), DATA)
     given = {key: value for key, value in spec.items() if key != "name"}
     return DATA[name](**arguments(DATA[name], given, "data", lambda _: None))

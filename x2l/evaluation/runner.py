@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ from x2l.errors import X2LError
 from x2l.evaluation import provenance
 from x2l.evaluation.data import questions_hash
 from x2l.evaluation.recipe import Evaluation, Size
-from x2l.evaluation.results import RUN, Line, Results, read_json, write_json
+from x2l.evaluation.results import RUN, Line, Results
 from x2l.evaluation.rows import Row, index, make_rows
 from x2l.evaluation.scoring import is_right
 from x2l.evaluation.summary import summarise
-from x2l.needles.dataset import Item, make_folder
+from x2l.files import make_folder, read_json, write_json
+from x2l.needles.dataset import Item
+from x2l.needles.videos import kind_of
 from x2l.oracles.annotated import Annotated
 from x2l.types import Answer, Question, VideoIndex
 
@@ -41,10 +43,17 @@ def run(
     # A changed recipe is refused before its data is written.
     _check_same(out, {"recipe_hash": evaluation.hash()})
     items = _shown(evaluation.data.open(out, progress), evaluation.show_options)
-    _note_session(out, evaluation, groups, items)
     with Results(out) as results:
-        _answer_all(groups, items, results, evaluation.generation, progress)
+        keys = _keys(groups, items)
+        _note_session(out, evaluation, groups, items, len(keys), is_new=not results.done.issuperset(keys))
+        _answer_all(groups, items, results, asdict(evaluation.generation), progress)
     return summarise(out)
+
+
+def _keys(groups: list[list[Row]], items: list[Item]) -> list[tuple[str, str, str]]:
+    """What there is to answer, named as in x2l.evaluation.results."""
+    names = [row.name for group in groups for row in group]
+    return [(name, path.name, q.id) for path, questions in items for q in questions for name in names]
 
 
 def _shown(items: list[Item], show_options: bool) -> list[Item]:
@@ -86,7 +95,7 @@ def _line(row: Row, video: str, question: Question, answer: Answer, index: Video
         "row": row.name,
         "video": video,
         "question": question.id,
-        "kind": question.id.rpartition("-")[0] or question.group,
+        "kind": kind_of(question) or question.group,
         "group": question.group,
         "text": question.text,
         "gold": question.answer,
@@ -103,16 +112,28 @@ def _line(row: Row, video: str, question: Question, answer: Answer, index: Video
     }
 
 
-def _note_session(out: Path, evaluation: Evaluation, groups: list[list[Row]], items: list[Item]) -> None:
-    backbones = {row.name: row.pipeline.backbone for group in groups for row in group}
+def _note_session(
+    out: Path,
+    evaluation: Evaluation,
+    groups: list[list[Row]],
+    items: list[Item],
+    num_answers: int,
+    is_new: bool,
+) -> None:
+    """Write run.json. A session that answers nothing is not noted: it would date answers of earlier ones."""
+    pipelines = {row.name: row.pipeline for group in groups for row in group}
+    backbones = [pipeline.backbone for pipeline in pipelines.values()]
     same = {
         "recipe_hash": evaluation.hash(),
         "questions_hash": questions_hash(items),
-        "backbones": {name: backbone.identity for name, backbone in backbones.items()},
+        "backbones": {name: pipeline.backbone.identity for name, pipeline in pipelines.items()},
+        "oracles": {name: pipeline.oracle.identity for name, pipeline in pipelines.items()},
     }
     sessions = _check_same(out, same).get("sessions", [])
-    sessions.append(provenance.session([backbone.device for backbone in backbones.values()]))
-    write_json(out / RUN, {**same, "recipe": evaluation.mapping, "sessions": sessions})
+    if is_new:
+        sessions.append(provenance.session([backbone.device for backbone in backbones]))
+    run = {**same, "recipe": evaluation.mapping, "num_answers": num_answers, "sessions": sessions}
+    write_json(out / RUN, run)
 
 
 def _check_same(out: Path, same: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +147,3 @@ def _check_same(out: Path, same: dict[str, Any]) -> dict[str, Any]:
                 f"{out}: holds results of another {name}, expected the same; choose another folder"
             )
     return there
-
-
-def _short(value: Any) -> str:
-    return value[:12] if isinstance(value, str) else str(value)

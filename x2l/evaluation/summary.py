@@ -20,10 +20,11 @@ from x2l.errors import X2LError
 from x2l.evaluation import bootstrap
 from x2l.evaluation.claims import Claim, judge, read_claims
 from x2l.evaluation.figures import draw
-from x2l.evaluation.results import RUN, Line, read, read_json, write_json, write_text
+from x2l.evaluation.results import RUN, Line, read
 from x2l.evaluation.scoring import best, recall
 from x2l.evaluation.table import table
 from x2l.evaluation.tally import ALL, Tally, of_group
+from x2l.files import read_json, write_json, write_text
 from x2l.needles.questions import words
 
 TTFT = ("score", "assemble", "first_token")
@@ -93,7 +94,7 @@ def _of_run(run: dict[str, Any]) -> dict[str, Any]:
     return {
         "seeds": {"data": run["recipe"]["data"].get("seed"), "bootstrap": bootstrap.SEED},
         "num_resamples": bootstrap.NUM_RESAMPLES,
-        **{name: run[name] for name in ("recipe_hash", "questions_hash", "backbones", "recipe")},
+        **{name: run[name] for name in ("recipe_hash", "questions_hash", "backbones", "oracles", "recipe")},
         **last,
         "num_sessions": len(run["sessions"]),
         "commits": sorted({session["git"]["commit"] for session in run["sessions"] if session["git"]}),

@@ -11,9 +11,9 @@ def table(summary: dict[str, Any]) -> str:
     """Rows by groups with their intervals, what is left of the cache, recall; then paired differences."""
     groups = list(summary["num_questions"])
     counted = [f"{group} ({num})" for group, num in summary["num_questions"].items()]
-    head = ["row", *counted, "cache gone", "TTFT", "recall"]
+    head = ["row", *counted, "cache gone", "TTFT", "speed-up", "recall"]
     rows = [_row(name, row, groups) for name, row in summary["rows"].items()]
-    chance = ["chance", *(f"{summary['chance'][group]:.2f}" for group in groups), "", "", ""]
+    chance = ["chance", *(f"{summary['chance'][group]:.2f}" for group in groups), *[""] * 4]
     return "\n".join(
         [
             *_markdown(head, [*rows, chance]),
@@ -28,27 +28,32 @@ def table(summary: dict[str, Any]) -> str:
 
 def _row(name: str, row: dict[str, Any], groups: list[str]) -> list[str]:
     cells = [_with_interval(row["accuracy"][group]) for group in groups]
-    ttft = "" if row["ttft_ratio"] is None else f"{row['ttft_ratio']:.2f}x"
+    ratio = row["ttft_ratio"]
+    ttft = ["", ""] if ratio is None else [f"{ratio:.2f}x", f"{1 / ratio:.1f}x"]
     recalled = "" if row["recall"] is None else f"{row['recall']:.2f}"
-    return [name, *cells, f"{100 * row['cache_reduction']['all']:.1f} %", ttft, recalled]
+    return [name, *cells, f"{100 * row['cache_reduction']['all']:.1f} %", *ttft, recalled]
 
 
 def _notes(summary: dict[str, Any]) -> list[str]:
-    git = summary["git"]
-    commit = (
-        "no commit" if git is None else f"commit {git['commit'][:12]}{' (dirty)' if git['dirty'] else ''}"
-    )
     return [
         f"{summary['num_videos']} videos, the same questions in every row. [95 % intervals] resample videos "
         f"({summary['num_resamples']} resamples, seed {summary['seeds']['bootstrap']}).",
         "Cache gone: mean share of the uncompressed visual KV tokens that is not in the cache.",
         f"TTFT: median time to the first token (score, assemble, first token) against "
         f"{summary['uncompressed_row'] or 'nothing: no row is uncompressed'}.",
+        "Speed-up: one over that.",
         "Recall: share of the gold chunks that were re-loaded in detail.",
         "Chance: the most frequent answer to each kind of question, or one that the question itself names.",
         "",
-        f"Recipe {summary['recipe_hash'][:12]}, {commit}, {summary['date']}, {', '.join(summary['devices'])}",
+        f"Recipe {summary['recipe_hash'][:12]}, {commit_of(summary)}, {summary['date']}, "
+        f"{', '.join(summary['devices'])}",
     ]
+
+
+def commit_of(summary: dict[str, Any]) -> str:
+    """Which state of the repository a run's last session had."""
+    git = summary["git"]
+    return "no commit" if git is None else f"commit {git['commit'][:12]}{' (dirty)' if git['dirty'] else ''}"
 
 
 def claims_table(claims: list[dict[str, Any]]) -> list[str]:

@@ -40,8 +40,8 @@ class Tally:
         """Accuracy by group, which is the length of a haystack, and depth of the needle in percent."""
         cells: dict[str, dict[str, list[bool]]] = {}
         for line in self.lines:
-            kind, _, depth = line["question"].rpartition("-")
-            if kind == NEEDLE:
+            if line["kind"] == NEEDLE:
+                depth = line["question"].removeprefix(f"{NEEDLE}-")
                 cells.setdefault(line["group"], {}).setdefault(depth, []).append(line["right"])
         return {group: {depth: fmean(right) for depth, right in row.items()} for group, row in cells.items()}
 
