@@ -507,10 +507,10 @@ def test_what_is_complete_is_not_run_again(recipe, unbroken, monkeypatch):
 
 
 def test_a_folder_begun_with_another_recipe_is_refused(unbroken, tmp_path, capsys):
-    (tmp_path / "other.yaml").write_text(yaml.safe_dump(changed("language.stages.1.questions.detail", 9)))
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(changed("language.stages.1.num_steps", 9)))
     before = {path: path.stat().st_mtime_ns for path in unbroken.rglob("*") if path.is_file()}
     assert run(tmp_path / "other.yaml", unbroken) == 2
-    assert "language.stages.1.questions.detail: " in capsys.readouterr().err
+    assert "language.stages.1.num_steps: " in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in unbroken.rglob("*") if path.is_file()} == before
 
 
@@ -602,10 +602,10 @@ def test_a_malformed_recipe_is_one_line_that_names_the_field(tmp_path, capsys, p
 
 
 def test_too_many_pairs_are_one_line(tmp_path, capsys):
-    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(changed("language.stages.1.unique_pairs", 60)))
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(changed("language.stages.1.unique_pairs", 600)))
     assert main(["fit", str(tmp_path / "bad.yaml"), "--out", str(tmp_path / "out")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "language.stages.1.unique_pairs + filler_pairs: expected" in line and "got 60 +" in line
+    assert "language.stages.1.unique_pairs + filler_pairs: expected" in line and "got 600 +" in line
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "seed: [", "\x00"])
