@@ -6,7 +6,6 @@
 Without a run it writes the README anew. A run's folder must have its recipe's name.
 """
 
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -75,7 +74,7 @@ def section(recipe: Path) -> str:
     summary_path = RESULTS / f"{name}.json"
     if not summary_path.is_file():
         return "\n\n".join([*parts, "Not measured yet."])
-    summary = json.loads(summary_path.read_text())
+    summary = read_json(summary_path)
     if summary.get("claims"):
         parts.append("\n".join(claims_table(summary["claims"])))
     if (figure := RESULTS / f"{name}-{figure_of(name)}.svg").is_file():

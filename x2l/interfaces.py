@@ -189,13 +189,14 @@ class Oracle(ABC):
 
     def features(self, index: VideoIndex) -> list[Mapping[str, Tensor]]:
         """What `prepare` stored with each chunk. Raises X2LError if a chunk of the index lacks it."""
-        if any(self.key not in chunk.features for chunk in index.chunks):
-            stored = sorted({key for chunk in index.chunks for key in chunk.features})
+        key = self.key
+        if any(key not in chunk.features for chunk in index.chunks):
+            stored = sorted({other for chunk in index.chunks for other in chunk.features})
             raise X2LError(
-                f"oracle {self.key}: the index holds no features for it, expected one of {stored} "
+                f"oracle {key}: the index holds no features for it, expected one of {stored} "
                 "(re-index, or add them with Pipeline.with_features)"
             )
-        return [chunk.features[self.key] for chunk in index.chunks]
+        return [chunk.features[key] for chunk in index.chunks]
 
     @abstractmethod
     def score(

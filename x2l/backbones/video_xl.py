@@ -20,7 +20,7 @@ from x2l.backbones._words import unknown_words
 from x2l.cache import filled_cache
 from x2l.fingerprint import checkpoint_fingerprint
 from x2l.interfaces import Backbone
-from x2l.pixels import preprocess
+from x2l.pixels import exact_convolutions, preprocess
 from x2l.rotary import cos_sin, rotate
 from x2l.types import KV, Geometry, Question, X2LError
 
@@ -102,8 +102,7 @@ class VideoXL(Backbone):
         self, frames: UInt8[np.ndarray, "frames height width 3"], times_s: Float[np.ndarray, " frames"]
     ) -> Float[Tensor, "tokens hidden"]:
         size = self.model.config.vision.image_size
-        # TF32, the default of cuDNN's convolutions, would be felt in the third digit.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with exact_convolutions():
             tokens = [
                 self.model.visual_tokens(self._to_model(preprocess(frames[batch], size)), seconds)
                 for batch, seconds in self._batches(times_s)

@@ -46,14 +46,19 @@ def run(
     with Results(out) as results:
         keys = _keys(groups, items)
         _note_session(out, evaluation, groups, items, len(keys), is_new=not results.done.issuperset(keys))
-        _answer_all(groups, items, results, asdict(evaluation.generation), progress)
+        _answer_all(groups, items, results, asdict(evaluation.generation), len(keys), progress)
     return summarise(out)
 
 
 def _keys(groups: list[list[Row]], items: list[Item]) -> list[tuple[str, str, str]]:
-    """What there is to answer, named as in x2l.evaluation.results."""
-    names = [row.name for group in groups for row in group]
-    return [(name, path.name, q.id) for path, questions in items for q in questions for name in names]
+    """Of everything there is to answer."""
+    rows = [row for group in groups for row in group]
+    return [_key(row, path, question) for path, asked in items for question in asked for row in rows]
+
+
+def _key(row: Row, path: Path, question: Question) -> tuple[str, str, str]:
+    """What x2l.evaluation.results.key says of the answer."""
+    return row.name, path.name, question.id
 
 
 def _shown(items: list[Item], show_options: bool) -> list[Item]:
@@ -62,9 +67,9 @@ def _shown(items: list[Item], show_options: bool) -> list[Item]:
     return [(path, [replace(question, options=()) for question in asked]) for path, asked in items]
 
 
-def _answer_all(groups, items: list[Item], results: Results, generation: dict, progress: bool) -> None:
-    num_rows = sum(map(len, groups))
-    total = num_rows * sum(len(questions) for _, questions in items)
+def _answer_all(
+    groups, items: list[Item], results: Results, generation: dict, total: int, progress: bool
+) -> None:
     with tqdm(
         total=total, initial=len(results.done), desc="eval", unit="answer", delay=1, disable=not progress
     ) as bar:
@@ -79,7 +84,7 @@ def _answers(
     group: list[Row], path: Path, questions: list[Question], results: Results, generation: dict
 ) -> Iterator[Line]:
     """What the rows of a group have not answered yet about a video; it is indexed only if there is any."""
-    todo = [(q, row) for q in questions for row in group if (row.name, path.name, q.id) not in results.done]
+    todo = [(q, row) for q in questions for row in group if _key(row, path, q) not in results.done]
     shared = index(group, path) if todo else None
     for question, row in todo:
         try:

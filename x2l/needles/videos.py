@@ -168,7 +168,8 @@ def _footage(split: str) -> list[backgrounds.Background]:
 def _with_options(question: Question, rng: np.random.Generator) -> Question:
     answers = _ANSWERS[kind_of(question)]
     if kind_of(question) in CHOICES:
-        answers = [answer for answer in answers if answer in words(question.text)]
+        named = words(question.text)
+        answers = [answer for answer in answers if answer in named]
     wrong = [answer for answer in answers if answer != question.answer]
     drawn = [question.answer, *rng.permutation(wrong)[: MAX_OPTIONS - 1].tolist()]
     return replace(question, options=tuple(rng.permutation(drawn).tolist()))

@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from x2l.fingerprint import checkpoint_fingerprint
-from x2l.pixels import CLIP_MEAN, CLIP_STD, Preprocessing
+from x2l.pixels import CLIP_MEAN, CLIP_STD, Preprocessing, exact_convolutions
 from x2l.types import X2LError
 
 FRAMES_PER_BATCH = 32
@@ -56,8 +56,7 @@ class ImageText:
     @torch.no_grad()
     def embed_frames(self, frames: UInt8[np.ndarray, "frames height width 3"]) -> Float[Tensor, "frames dim"]:
         batches = np.split(frames, range(FRAMES_PER_BATCH, len(frames), FRAMES_PER_BATCH))
-        # Without TF32, the default of cuDNN's convolutions: fp32 on every device.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with exact_convolutions():
             embedded = [
                 self.network.get_image_features(
                     self.preprocessing(batch).to(self.network.device)

@@ -41,7 +41,11 @@ class DualEncoder(Oracle):
 
     @property
     def identity(self) -> str:
-        return fingerprint(self.model or str(WEIGHTS))
+        return fingerprint(self._checkpoint)
+
+    @property
+    def _checkpoint(self) -> str:
+        return self.model or str(WEIGHTS)
 
     def prepare(self, chunk: Chunk) -> dict[str, Tensor]:
         """One embedding per frame. Raises X2LError for a chunk without frames."""
@@ -56,7 +60,7 @@ class DualEncoder(Oracle):
         return torch.stack([pooled(stored["frames"].cpu() @ text, self.pool) for stored in features])
 
     def _towers(self, device: torch.device) -> ImageText:
-        return load(self.model or str(WEIGHTS), self.device or str(device))
+        return load(self._checkpoint, self.device or str(device))
 
 
 def pooled(frame_scores: Float[Tensor, " frames"], pool: str) -> Float[Tensor, ""]:
