@@ -1,6 +1,7 @@
 """Training runs through the functions of inference, is the same whenever it is resumed, and learns."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from models import tiny_backbone
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
+from x2l.backbones._time_code import time_code
 from x2l.backbones.video_xl import VideoXL
 from x2l.backbones.x2l_tiny import X2LTiny
 from x2l.cache import assemble
@@ -21,7 +23,14 @@ from x2l.needles.world import BELL, CARD_COLOURS, FRAME_COLOURS, PATTERNS, SHAPE
 from x2l.oracles.attention import AttentionScore
 from x2l.training.curriculum import Curriculum, Shape, Stage
 from x2l.training.frames import NeedleFrames, labels_of
-from x2l.training.language import LanguageModule, batched, encode_batch, frame_means, retrieval_scores
+from x2l.training.language import (
+    LanguageModule,
+    batched,
+    encode_batch,
+    frame_means,
+    output_of,
+    retrieval_scores,
+)
 from x2l.training.loop import read_log, steps_done, train
 from x2l.training.needle_batches import NeedleBatches
 from x2l.training.optim import muon_and_adamw, warmup_then_linear_decay
@@ -153,6 +162,52 @@ def test_the_retrieval_loss_scores_as_the_attention_oracle(module, backbone):
         torch.testing.assert_close(scores[row], expected, atol=1e-5, rtol=1e-5)
     expected = torch.nn.functional.cross_entropy(scores, torch.tensor(gold))
     torch.testing.assert_close(module.retrieval_loss(batch), expected)
+
+
+def test_words_that_name_a_scene_are_told_its_chunk(backbone):
+    batch, word = batch_with(backbone, "2"), backbone.tokenizer.convert_ids_to_tokens
+    named = (batch.named_chunks != IGNORED).nonzero().tolist()
+    chunks = {}
+    for video, place in named:
+        pattern, colour = word(batch.packed.ids[video, place - 1 : place + 1].tolist())
+        assert pattern in PATTERNS and colour in FRAME_COLOURS
+        chunk = int(batch.named_chunks[video, place])
+        assert chunks.setdefault((video, pattern, colour), chunk) == chunk
+    assert len(set(chunks)) == len({(video, chunk) for (video, *_), chunk in chunks.items()})
+    for video, ids, gold in batch.retrieval:
+        pairs = set(pairwise(word(ids.tolist())))
+        (asked,) = (pair for pair in pairs if pair[0] in PATTERNS and pair[1] in FRAME_COLOURS)
+        assert chunks[(video, *asked)] == gold
+
+
+def test_the_time_loss_is_small_where_names_know_their_time(module, backbone):
+    batch = batch_with(backbone, "2")
+    named = batch.named_chunks != IGNORED
+    times_s = module.curriculum.times_s(module.step, batch.shape)
+    codes = time_code(torch.from_numpy(times_s), backbone.model.config.hidden_size)
+    codes = codes.unflatten(0, (batch.shape.num_chunks, -1)).mean(dim=1)
+    hidden = torch.randn(*batch.packed.ids.shape, backbone.model.config.hidden_size)
+    guessing = module.time_loss(batch, hidden)
+    hidden[named] = 7 * codes[batch.named_chunks[named]]
+    knowing = module.time_loss(batch, hidden)
+    hidden[named] = codes[(batch.named_chunks[named] + 1) % batch.shape.num_chunks]
+    assert knowing < guessing < module.time_loss(batch, hidden)
+    nobody = replace(batch, named_chunks=torch.full_like(batch.named_chunks, IGNORED))
+    assert module.time_loss(nobody, hidden) == 0
+
+
+def test_the_time_loss_hears_the_middle_layer(backbone):
+    """A step with the loss alone moves the layers up to the middle one, and none behind it."""
+    module = LanguageModule(backbone, curriculum_of(a_stage(4, time_weight=1.0)), 0.01, 0.001)
+    backbone.model.zero_grad()
+    layers = backbone.model.model.layers
+    with output_of(layers[len(layers) // 2]) as outputs:
+        batch = batch_with(backbone, "1")
+        module.answer_logits(batch)
+    module.time_loss(batch, outputs[-1]).backward()
+    moved = [layer.mlp.up_proj.weight.grad is not None for layer in layers]
+    assert moved == [True, True, False]
+    backbone.model.zero_grad()
 
 
 def oracle_index(backbone, oracle, frames) -> VideoIndex:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from x2l.errors import X2LError, unknown
 from x2l.needles.questions import TEMPLATES
@@ -28,6 +29,7 @@ class Stage:
     lr: factor on the learning rates.
     unique_pairs, filler_pairs: see x2l.needles.world.write_script.
     seconds_per_chunk: how long a chunk is said to last, however few frames it has; None: a second per frame.
+    time_weight: of the loss on when a named scene was seen, for questions of order.
     """
 
     num_steps: int
@@ -40,6 +42,7 @@ class Stage:
     unique_pairs: int = MAX_UNIQUE_PAIRS
     filler_pairs: int = NUM_PAIRS - MAX_UNIQUE_PAIRS
     seconds_per_chunk: float | None = None
+    time_weight: float = 0.0
 
     def check(self, path: str) -> None:
         """Raise X2LError naming the field under `path` that no video can have."""
@@ -47,6 +50,7 @@ class Stage:
             require(getattr(self, name) > 0, f"{path}.{name}", "a positive number", getattr(self, name))
         seconds = self.seconds_per_chunk
         require(seconds is None or seconds > 0, f"{path}.seconds_per_chunk", "a positive number", seconds)
+        require(self.time_weight >= 0, f"{path}.time_weight", "a number of 0 or more", self.time_weight)
         for name in ("chunks", "frames_per_chunk"):
             lowest, highest = getattr(self, name)
             require(1 <= lowest <= highest, f"{path}.{name}", "1 <= first <= last", [lowest, highest])
@@ -121,6 +125,15 @@ class Curriculum:
             edge_ratio=edge_ratio,
             detailed=_draw_detailed(rng, num_chunks) if len(ratios) > 1 else (),
         )
+
+    def times_s(self, step: int, shape: Shape) -> Float[np.ndarray, " frames"]:
+        """When the frames of a video of this step are said to be seen.
+
+        With `seconds_per_chunk`, the next chunk is equally far away in chunks of any number of frames.
+        """
+        seconds = self.stage(step).seconds_per_chunk or shape.frames_per_chunk
+        frames = np.arange(shape.num_chunks * shape.frames_per_chunk, dtype=float)
+        return frames * (seconds / shape.frames_per_chunk)
 
     def _num_videos(self, stage: Stage, num_frames: int) -> int:
         question_tokens = TOKENS_PER_QUESTION * sum(stage.questions.values())

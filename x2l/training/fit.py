@@ -141,7 +141,7 @@ def _fit_language(recipe: TrainingRecipe, vision: Path, folder: Path, num_worker
     data = NeedleBatches(curriculum, reader, steps_done(folder), in_bf16)
     if data.first_step == 0:
         rms = data.batch(0).visual_tokens.square().mean().sqrt().item()
-        start_language_model(backbone.model, visual_rms=rms)
+        start_language_model(backbone.model, visual_rms=rms, previous_word_head=options.previous_word_head)
     _train(module, data, recipe, folder, num_workers)
     save(backbone.model, backbone.tokenizer, folder)
 

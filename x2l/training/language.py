@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from einops import einsum, rearrange
 from jaxtyping import Float
-from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, rms_norm
 
+from x2l.backbones._time_code import time_code
 from x2l.backbones.video_xl import VideoXL
 from x2l.cache import assemble
 from x2l.compressors.identity import Identity
@@ -23,11 +26,15 @@ from x2l.training.optim import muon_and_adamw
 from x2l.training.packing import IGNORED
 from x2l.types import KV, Chunk, IndexSpec, Plan, VideoIndex
 
+TIME_SCALE = 0.1
+"""Logits of a time per product of its code and a hidden state of size 1 per dimension."""
+
 
 class LanguageModule(TrainingModule):
     """Encode, assemble and answer with the functions of inference.
 
-    The loss is on answer tokens, plus `retrieval_weight` times that of `retrieval_loss`.
+    The loss is on answer tokens, plus `retrieval_weight` times `retrieval_loss` and the stage's `time_weight`
+    times `time_loss`.
     """
 
     def __init__(
@@ -50,11 +57,20 @@ class LanguageModule(TrainingModule):
         return muon_and_adamw([self.network], *self.learning_rates)
 
     def training_step(self, batch: NeedleBatch, _) -> dict[str, Any]:
-        logits, labels, kinds = self.answer_logits(batch)
+        # The middle layer: the words of a name are bound before it, times are compared behind it.
+        layers = self.network.model.layers
+        with output_of(layers[len(layers) // 2]) as outputs:
+            logits, labels, kinds = self.answer_logits(batch)
         end = self.backbone.tokenizer.eos_token_id
-        losses = {"loss": cross_entropy(logits, labels), "retrieval_loss": self.retrieval_loss(batch)}
-        total = losses["loss"] + self.retrieval_weight * losses["retrieval_loss"]
-        self.learn(total, self.curriculum.stage(self.step).lr, max_grad_norm=1.0)
+        losses = {
+            "loss": cross_entropy(logits, labels),
+            "retrieval_loss": self.retrieval_loss(batch),
+            "time_loss": self.time_loss(batch, outputs[-1]),
+        }
+        stage = self.curriculum.stage(self.step)
+        weights = {"loss": 1.0, "retrieval_loss": self.retrieval_weight, "time_loss": stage.time_weight}
+        total = sum(weight * losses[name] for name, weight in weights.items())
+        self.learn(total, stage.lr, max_grad_norm=1.0)
         return {name: loss.detach() for name, loss in losses.items()} | accuracies(
             logits, labels, kinds, batch.shape, end
         )
@@ -88,8 +104,35 @@ class LanguageModule(TrainingModule):
         scores = retrieval_scores(frame_means(batch)[list(videos)], words)
         return cross_entropy(scores, torch.tensor(gold, device=scores.device))
 
+    def time_loss(self, batch: NeedleBatch, hidden: Float[Tensor, "videos tokens hidden"]) -> Tensor:
+        """How well the words that name a scene know when it was seen, after the first layers.
+
+        The class of a chunk is the mean of the time codes on its visual tokens. Logged 2026-11-21: without
+        this loss "before" stayed at .50 for 2,750 steps, however often it was asked; 750 steps with it: .80.
+        """
+        named = batch.named_chunks != IGNORED
+        if not named.any():
+            return hidden.new_zeros(())
+        times_s = self.curriculum.times_s(self.step, batch.shape)
+        codes = time_code(torch.from_numpy(times_s).to(hidden.device), hidden.shape[-1])
+        codes = codes.unflatten(0, (batch.shape.num_chunks, -1)).mean(dim=1)
+        with torch.autocast(hidden.device.type, enabled=False):
+            likeness = rms_norm(hidden[named].float(), hidden.shape[-1:]) @ codes.T
+        return cross_entropy(TIME_SCALE * likeness, batch.named_chunks[named])
+
     def transfer_batch_to_device(self, batch: NeedleBatch, device: torch.device, _) -> NeedleBatch:
         return batch.to(device)
+
+
+@contextmanager
+def output_of(layer: nn.Module) -> Iterator[list[Tensor]]:
+    """What a layer returns, call by call."""
+    outputs: list[Tensor] = []
+    hook = layer.register_forward_hook(lambda module, given, output: outputs.append(output))
+    try:
+        yield outputs
+    finally:
+        hook.remove()
 
 
 def frame_means(batch: NeedleBatch) -> Float[Tensor, "videos chunks frames hidden"]:

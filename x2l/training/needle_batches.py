@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,7 +10,7 @@ from itertools import islice
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
@@ -23,7 +24,7 @@ from x2l.pixels import preprocess
 from x2l.training.curriculum import Curriculum, Shape
 from x2l.training.frames import noisy
 from x2l.training.loop import own_steps
-from x2l.training.packing import Packed, pack
+from x2l.training.packing import IGNORED, Packed, pack
 from x2l.types import Question, X2LError
 
 BACKGROUNDS_PER_VIDEO = 6
@@ -36,6 +37,7 @@ class NeedleBatch:
     """Videos of one shape with their questions, packed; `kinds` are per video and question.
 
     retrieval: for each detail question its video, its words' ids and the chunk that holds the answer.
+    named_chunks: at each word of the questions that completes the name of a scene, its chunk; else IGNORED.
     """
 
     shape: Shape
@@ -43,9 +45,15 @@ class NeedleBatch:
     packed: Packed
     kinds: list[list[str]]
     retrieval: list[tuple[int, Tensor, int]]
+    named_chunks: Int[Tensor, "videos tokens"]
 
     def to(self, device: torch.device) -> NeedleBatch:
-        return replace(self, visual_tokens=self.visual_tokens.to(device), packed=self.packed.to(device))
+        return replace(
+            self,
+            visual_tokens=self.visual_tokens.to(device),
+            packed=self.packed.to(device),
+            named_chunks=self.named_chunks.to(device),
+        )
 
 
 @dataclass
@@ -75,14 +83,15 @@ class NeedleBatches(IterableDataset):
         rng = np.random.default_rng([self.curriculum.seed, step, 1])
         shape = self.curriculum.shape(step)
         videos = [self._video(rng, step, shape) for _ in range(shape.num_videos)]
-        tokens, questions = zip(*videos, strict=True)
+        tokens, questions, scripts = zip(*videos, strict=True)
         if not all(questions):
             kinds = ", ".join(self.curriculum.stage(step).questions)
             raise X2LError(f"step {step}: no question of {kinds} fits a video of {shape.num_chunks} chunks")
+        packed = pack([[self._pair(question) for question in row] for row in questions])
         return NeedleBatch(
             shape,
             torch.stack(tokens),
-            pack([[self._pair(question) for question in row] for row in questions]),
+            packed,
             [[kind_of(question) for question in row] for row in questions],
             [
                 (video, self.backbone.encode_text(question.text), gold_chunk(question, shape))
@@ -90,9 +99,21 @@ class NeedleBatches(IterableDataset):
                 for question in row
                 if question.group == "detail"
             ],
+            torch.stack([self._named_chunks(*row) for row in zip(packed.ids, scripts, strict=True)]),
         )
 
-    def _video(self, rng: np.random.Generator, step: int, shape: Shape) -> tuple[Tensor, list[Question]]:
+    def _named_chunks(self, ids: Int[Tensor, " tokens"], script: Script) -> Int[Tensor, " tokens"]:
+        """Behind a pattern and a frame colour that name one scene: scenes are chunks in training."""
+        word = self.backbone.tokenizer.convert_tokens_to_ids
+        chunks = torch.full_like(ids, IGNORED)
+        for scene, (pattern, colour) in named_scenes(script).items():
+            named = (ids[:-1] == word(pattern)) & (ids[1:] == word(colour))
+            chunks[1:][named] = scene
+        return chunks
+
+    def _video(
+        self, rng: np.random.Generator, step: int, shape: Shape
+    ) -> tuple[Tensor, list[Question], Script]:
         stage = self.curriculum.stage(step)
         script = write_script(
             rng,
@@ -104,14 +125,12 @@ class NeedleBatches(IterableDataset):
         )
         picks = rng.integers(len(self._footage), size=BACKGROUNDS_PER_VIDEO)
         renderer = Renderer(self._image_size, [self._footage[i].variant(rng) for i in picks])
-        times_s = np.arange(script.num_seconds, dtype=float)
-        frames = renderer.clip(script, times_s)
-        # The next chunk is equally far away in chunks of any number of frames: that is what "after" asks for.
-        times_s *= (stage.seconds_per_chunk or shape.frames_per_chunk) / shape.frames_per_chunk
+        frames = renderer.clip(script, np.arange(script.num_seconds, dtype=float))
+        times_s = self.curriculum.times_s(step, shape)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self.in_bf16):
             pixels = noisy(preprocess(frames, self._image_size), rng)
             tokens = self.backbone.model.visual_tokens(pixels, torch.from_numpy(times_s)).flatten(0, 1)
-        return tokens.float(), self._questions(script, rng, step, shape)
+        return tokens.float(), self._questions(script, rng, step, shape), script
 
     @cached_property
     def _footage(self) -> list[backgrounds.Background]:
@@ -143,6 +162,16 @@ class NeedleBatches(IterableDataset):
         return self.backbone.encode_question(question), torch.cat(
             (answer, torch.tensor([tokenizer.eos_token_id]))
         )
+
+
+def named_scenes(script: Script) -> dict[int, tuple[str, str]]:
+    """Pattern and frame colour of the scenes that no other scene shares them with, by number."""
+    times = Counter(scene.cue for scene in script.scenes)
+    return {
+        number: (scene.pattern, scene.frame_colour)
+        for number, scene in enumerate(script.scenes)
+        if times[scene.cue] == 1
+    }
 
 
 def gold_chunk(question: Question, shape: Shape) -> int:

@@ -98,6 +98,8 @@ class LanguageOptions:
     stages: list[Stage]
     retrieval_weight: float = 0.0
     """Weight of the loss that aligns words with visual tokens, for the attention oracle."""
+    previous_word_head: bool = False
+    """Start with a head of the first layer that attends to the word before."""
     flat_share: float = 0.5
     """Share of the steps after which the learning rates fall."""
 

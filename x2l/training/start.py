@@ -17,12 +17,15 @@ KEY_BIAS, QUERY_BIAS = 2.0, 4.8
 
 
 @torch.no_grad()
-def start_language_model(network: VSTForCausalLM, visual_rms: float, embedding_std: float = 0.3) -> None:
+def start_language_model(
+    network: VSTForCausalLM, visual_rms: float, embedding_std: float = 0.3, previous_word_head: bool = False
+) -> None:
     """Initialise the language model; `visual_rms` is the size of the visual tokens it will read.
 
     In the first layer, values and outputs start as the identity and VSTs attend to the raw tokens right in
     front of them, so that a VST leaves it as a copy of its neighbour, as large as a visual token. Later
-    layers add nothing to VSTs at first.
+    layers add nothing to VSTs at first. With `previous_word_head`, the first head of the first layer starts by
+    attending to the word before.
 
     Raises X2LError for a model whose VSTs own no output projection or whose heads do not add up to its width.
     """
@@ -39,13 +42,18 @@ def start_language_model(network: VSTForCausalLM, visual_rms: float, embedding_s
     for layer in network.model.layers:
         layer.self_attn.beacon_o_proj.weight.zero_()
     first.beacon_o_proj.weight.copy_(visual_rms * identity)
-    focus_on_neighbours(first)
+    focus_on_neighbours(first, previous_word_head)
 
 
 @torch.no_grad()
-def focus_on_neighbours(attention: VSTAttention) -> None:
-    """A bias shared by raw keys and VST queries on the fastest rotary frequencies: nearness, not content."""
+def focus_on_neighbours(attention: VSTAttention, previous_word_head: bool = False) -> None:
+    """A bias shared by raw keys and VST queries on the fastest rotary frequencies: nearness, not content.
+
+    previous_word_head: the first head of raw queries has it too.
+    """
     head = torch.zeros(attention.head_dim)
     head[:FAST_FREQUENCIES] = 1
     attention.k_proj.bias += KEY_BIAS * head.repeat(attention.config.num_key_value_heads)
     attention.beacon_q_proj.bias += QUERY_BIAS * head.repeat(attention.config.num_attention_heads)
+    if previous_word_head:
+        attention.q_proj.bias[: attention.head_dim] += QUERY_BIAS * head
