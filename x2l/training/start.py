@@ -24,8 +24,8 @@ def start_language_model(
 
     In the first layer, values and outputs start as the identity and VSTs attend to the raw tokens right in
     front of them, so that a VST leaves it as a copy of its neighbour, as large as a visual token. Later
-    layers add nothing to VSTs at first. With `previous_word_head`, the first head of the first layer starts by
-    attending to the word before.
+    layers add nothing to VSTs at first. With `previous_word_head`, the first head of the first layer starts
+    by attending to the word before.
 
     Raises X2LError for a model whose VSTs own no output projection or whose heads do not add up to its width.
     """
