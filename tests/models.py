@@ -77,6 +77,16 @@ def chunks(
 
 
 @torch.no_grad()
+def read_chunks(backbone: VideoXL, num_chunks: int = 3, ragged: bool = False) -> list[Chunk]:
+    """The same chunks as the pipeline makes them: they know where they stand."""
+    read, position = [], backbone.begin().num_tokens
+    for chunk in chunks(backbone, num_chunks, ragged=ragged):
+        read.append(backbone.read(chunk.index, Clip(chunk.frames, chunk.times_s), position))
+        position = read[-1].next_position
+    return read
+
+
+@torch.no_grad()
 def encoded(
     backbone: VideoXL, compressor: Compressor, source: list[Chunk], ratios=(2, 8)
 ) -> tuple[ChunkKV, ...]:

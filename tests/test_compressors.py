@@ -6,11 +6,11 @@ import pytest
 import torch
 from models import chunks, encoded, tiny_backbone
 
+from x2l.compressors._chunkwise import ChunkCompressor, with_edges
 from x2l.compressors.identity import Identity
 from x2l.compressors.low_resolution import grid_size, lower_resolution
 from x2l.compressors.mean_pool import MeanPool, mean_of_groups
-from x2l.compressors.vst import VST, with_edges
-from x2l.interfaces import Compressor
+from x2l.compressors.vst import VST
 from x2l.types import KV, X2LError
 
 RATIOS = (2, 8)
@@ -170,7 +170,7 @@ def test_levels_shrink_as_their_ratio_says(backbone, source):
 def test_compress_alone_is_a_method(backbone, source):
     """The lower tier: keep the last token of every group."""
 
-    class KeepLast(Compressor):
+    class KeepLast(ChunkCompressor):
         def compress(self, kv, ratio):
             kept = slice(ratio - 1, None, ratio)
             return KV(kv.keys[..., kept, :], kv.values[..., kept, :], kv.positions[..., kept])
@@ -179,11 +179,3 @@ def test_compress_alone_is_a_method(backbone, source):
     kept = encoded(backbone, KeepLast(), source, (4,))
     for one, other in zip(full, kept, strict=True):
         assert torch.equal(one.levels[1].keys[..., 3::4, :], other.levels[4].keys)
-
-
-def test_a_compressor_must_define_one_of_both(backbone, source):
-    class Nothing(Compressor):
-        pass
-
-    with pytest.raises(NotImplementedError, match="Nothing must define encode"):
-        encoded(backbone, Nothing(), source, (2,))

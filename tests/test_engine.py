@@ -1,21 +1,23 @@
 """The laws of the engine, on random weights: it is plain Qwen2 where nothing is compressed."""
 
+from dataclasses import replace
 from itertools import product
 from shutil import which
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from models import QUESTION, TINY, chunks, encoded, index_of, tiny_backbone
+from models import QUESTION, TINY, chunks, encoded, index_of, read_chunks, tiny_backbone
 from peft import LoraConfig, get_peft_model
 from transformers import DynamicCache, Qwen2Config, Qwen2ForCausalLM
 
 from x2l.backbones.video_xl import SYSTEM_PROMPT, VideoXL
-from x2l.cache import assemble
+from x2l.cache import assemble, next_position, planned_levels
 from x2l.compressors.identity import Identity
 from x2l.compressors.vst import VST, place_vsts
-from x2l.types import DROPPED, KV, Plan, X2LError
+from x2l.types import DROPPED, KV, Chunk, Plan, X2LError
 
 RATIOS = (2, 8)
 
@@ -51,7 +53,7 @@ def close(actual, expected):
 @torch.no_grad()
 def test_identity_and_any_plan_that_drops_nothing_is_the_plain_model(num_kv_heads, positions):
     backbone = tiny_backbone(num_key_value_heads=num_kv_heads)
-    source = chunks(backbone, num_chunks=3, ragged=True)
+    source = read_chunks(backbone, ragged=True)
     index = index_of(backbone, Identity(), source, RATIOS)
     question = backbone.encode_question(QUESTION)
     stock = stock_qwen2(backbone)
@@ -72,13 +74,44 @@ def test_identity_and_any_plan_that_drops_nothing_is_the_plain_model(num_kv_head
 
 
 @torch.no_grad()
-def test_original_positions_need_every_token(backbone, source):
-    """The question stands right behind the cache, so keys at later positions would lie in its future."""
+def test_original_positions_are_those_of_the_uncompressed_sequence(backbone):
+    """A VST stands where the last raw token in front of it does, and the question behind the whole video."""
+    source = read_chunks(backbone)
+    index = index_of(backbone, VST(edge_ratio=None), source, RATIOS)
+    plan = Plan((8, DROPPED, 2))
+    cache = assemble(index, plan, backbone, "original")
+    start = backbone.begin().num_tokens
+    kept = [start + 7, start + 15, *range(start + 41, start + 60, 2)]
+    assert torch.cat([kv.positions for kv in planned_levels(index, plan)], dim=-1).flatten().tolist() == kept
+    assert next_position(cache) == start + 60
+    stored = torch.cat([index.prefix.keys, *(kv.keys for kv in planned_levels(index, plan))], dim=-2)
+    expected = backbone.rotate(stored, torch.tensor([*range(start), *kept]).view(1, 1, 1, -1))
+    for layer, keys in zip(cache.layers, expected, strict=True):
+        torch.testing.assert_close(layer.keys[0], keys)
+
+
+@torch.no_grad()
+def test_a_question_stands_behind_original_positions(backbone):
+    """Keys and question moved by one distance give the same logits: only differences matter."""
+    index = index_of(backbone, VST(), read_chunks(backbone), RATIOS)
+    question, plan = backbone.encode_question(QUESTION), Plan((DROPPED, DROPPED, DROPPED))
+    near = assemble(index, plan, backbone)
+    far = assemble(replace(index, prefix=moved(index.prefix, 60)), plan, backbone, "original")
+    assert next_position(far) == next_position(near) + 60
+    torch.testing.assert_close(
+        backbone.logits(question, far), backbone.logits(question, near), atol=1e-4, rtol=1e-4
+    )
+
+
+def moved(kv: KV, distance: int) -> KV:
+    return replace(kv, positions=kv.positions + distance)
+
+
+@torch.no_grad()
+def test_original_positions_need_chunks_that_know_theirs(backbone, source):
     index = index_of(backbone, VST(), source, RATIOS)
-    with pytest.raises(X2LError, match="positions: 'original' needs every token"):
+    with pytest.raises(X2LError, match="positions: 'original' needs an index that knows them"):
         assemble(index, Plan((8, 2, 8)), backbone, "original")
-    with pytest.raises(X2LError, match="positions: 'original' needs every token"):
-        assemble(index_of(backbone, Identity(), source, RATIOS), Plan((8, DROPPED, 8)), backbone, "original")
 
 
 @torch.no_grad()
@@ -141,9 +174,10 @@ def joined(chunk_kvs, ratio) -> KV:
 @torch.no_grad()
 def test_a_batch_is_pre_filled_as_its_rows_are(backbone, with_vsts):
     def step(tokens, memory):
+        chunk = Chunk(0, np.arange(3.0), tokens)
         if with_vsts:
-            return backbone.prefill_vst(tokens, memory, torch.tensor([3, 7, 12]))
-        return backbone.prefill(tokens, memory)
+            return backbone.prefill_vst(chunk, memory, torch.tensor([3, 7, 12]))
+        return backbone.prefill(chunk, memory)
 
     def two_steps(tokens):
         memory = backbone.extend(None, backbone.begin())

@@ -239,9 +239,9 @@ def test_a_manifest_that_is_not_text_is_named(saved):
 
 
 def test_another_format_version_is_named_with_both(saved):
-    edit_manifest(saved, format_version=2)
+    edit_manifest(saved, format_version=1)
     message = error_of(store.load, saved)
-    assert "format_version 2" in message and "expected 1" in message
+    assert "format_version 1" in message and "expected 2" in message
 
 
 def test_an_edited_or_swapped_manifest_is_found(saved, tmp_path):

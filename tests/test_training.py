@@ -393,7 +393,8 @@ def vsts_behind_first_layer(backbone, tokens, after):
     outputs = []
     first = backbone.model.model.layers[0].self_attn
     hook = first.register_forward_hook(lambda *call: outputs.append(call[2][0]))
-    backbone.prefill_vst(tokens, backbone.extend(None, backbone.begin()), after)
+    chunk = Chunk(0, np.arange(1.0), tokens)
+    backbone.prefill_vst(chunk, backbone.extend(None, backbone.begin()), after)
     hook.remove()
     rows = after + torch.arange(len(after))
     return outputs[-1][0, rows]

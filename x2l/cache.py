@@ -20,21 +20,38 @@ from x2l.types import DROPPED, KV, Plan, VideoIndex, X2LError
 Positions = Literal["contiguous", "original"]
 
 
+class FilledCache(DynamicCache):
+    """A cache whose next token stands `position_shift` positions further than its length says."""
+
+    position_shift: int = 0
+
+
+def next_position(cache: DynamicCache) -> int:
+    """Where the token behind the cache stands."""
+    return cache.get_seq_length() + getattr(cache, "position_shift", 0)
+
+
 def assemble(
     index: VideoIndex, plan: Plan, backbone: Backbone, positions: Positions = "contiguous"
-) -> DynamicCache:
+) -> FilledCache:
     """The prefix and the planned level of every chunk as a filled cache, on the backbone's device.
 
-    Keys are rotated once: to 0..n-1 ("contiguous", as in the paper's code) or to the positions that they
-    had in the pre-fill ("original", for the uncompressed video only: the question stands right behind the
-    cache, and compressed keys would lie in its future). generate() extends the cache, so assemble one per
-    question. Raises X2LError if the plan or the positions do not fit the index.
+    Keys are rotated once: to 0..n-1 along every axis ("contiguous", as in the paper's code), or to where
+    their tokens stood in the uncompressed sequence, gaps and all ("original"). generate() extends the cache,
+    so assemble one per question. Raises X2LError if the plan or the positions do not fit the index.
     """
     kv = concatenate([index.prefix, *planned_levels(index, plan)], backbone.device)
-    contiguous = torch.arange(kv.num_tokens, device=kv.positions.device).expand_as(kv.positions)
-    if positions == "original" and not torch.equal(kv.positions, contiguous):
-        raise X2LError("positions: 'original' needs every token of the video, expected contiguous")
-    return filled_cache(_rotated_keys(kv, backbone, contiguous), kv.values)
+    if positions == "original":
+        end = index.chunks[-1].next_position
+        if end is None:
+            raise X2LError("positions: 'original' needs an index that knows them, expected contiguous")
+        target = kv.positions
+    else:
+        end = kv.num_tokens
+        target = torch.arange(end, device=kv.positions.device).expand_as(kv.positions)
+    cache = filled_cache(_rotated_keys(kv, backbone, target), kv.values)
+    cache.position_shift = end - kv.num_tokens
+    return backbone.finish(cache)
 
 
 def planned_levels(index: VideoIndex, plan: Plan) -> list[KV]:
@@ -62,11 +79,11 @@ def concatenate(pieces: Sequence[KV], device: torch.device | None = None) -> KV:
 def filled_cache(
     keys: Float[Tensor, "*batch layers kv_heads tokens head_dim"],
     values: Float[Tensor, "*batch layers kv_heads tokens head_dim"],
-) -> DynamicCache:
-    """A DynamicCache that holds these (rotated) keys and values without copying them."""
+) -> FilledCache:
+    """A cache that holds these (rotated) keys and values without copying them."""
     if keys.ndim == 4:
         keys, values = keys[None], values[None]
-    cache = DynamicCache()
+    cache = FilledCache()
     for index in range(keys.shape[1]):
         cache.update(keys[:, index, :, :0], values[:, index, :, :0], index)
         cache.layers[index].keys, cache.layers[index].values = keys[:, index], values[:, index]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -20,9 +20,21 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.generation.streamers import BaseStreamer
 
 from x2l.registry import describe
-from x2l.types import KV, Chunk, ChunkKV, Geometry, Plan, Question, VideoIndex, X2LError
+from x2l.types import (
+    KV,
+    Chunk,
+    ChunkKV,
+    Clip,
+    Geometry,
+    Plan,
+    Question,
+    VideoFacts,
+    VideoIndex,
+    X2LError,
+)
 
 
 class Backbone(ABC):
@@ -52,22 +64,40 @@ class Backbone(ABC):
     def embed(
         self, frames: UInt8[Any, "frames height width 3"], times_s: Float[Any, " frames"]
     ) -> Float[Tensor, "tokens hidden"]:
-        """Visual tokens of RGB frames, `tokens_per_frame` each, in temporal order.
+        """Visual tokens of RGB frames, equally many for each step in time, in temporal order.
 
         times_s: seconds since the start of the video, for backbones that tell their model.
         """
 
+    def read(self, index: int, clip: Clip, position: int) -> Chunk:
+        """What the language model reads for chunk `index` of a video, from `position` on.
+
+        A backbone whose model reads more than visual tokens (time stamps between frames, positions in space)
+        overrides this; the default is `embed`, one position for each token.
+        """
+        tokens = self.embed(clip.frames, clip.times_s)
+        end = position + tokens.shape[-2]
+        positions = torch.arange(position, end, device=tokens.device)[None]
+        return Chunk(index, clip.times_s, tokens, clip.frames, positions=positions, next_position=end)
+
     @abstractmethod
-    def begin(self) -> KV:
-        """KV of the prompt in front of the video (the sink), keys as the backbone stores them."""
+    def begin(self, video: VideoFacts | None = None) -> KV:
+        """KV of the prompt in front of the video (the sink), keys as the backbone stores them.
+
+        video: for models whose prompt tells them about it.
+        """
 
     @abstractmethod
     def extend(self, memory: KV | None, kv: KV) -> KV:
         """A new memory with `kv` behind `memory` (None = empty)."""
 
     @abstractmethod
-    def prefill(self, visual_tokens: Float[Tensor, "*batch tokens hidden"], memory: KV) -> KV:
-        """KV of every visual token of one chunk, seen causally behind `memory`."""
+    def prefill(self, chunk: Chunk, memory: KV) -> KV:
+        """KV of every token of one chunk, seen causally behind `memory`."""
+
+    def finish(self, cache: DynamicCache) -> DynamicCache:
+        """An assembled cache, extended by what the model always reads behind a video; by default nothing."""
+        return cache
 
     @abstractmethod
     def rotate(
@@ -95,7 +125,10 @@ class Backbone(ABC):
 
     @abstractmethod
     def logits(self, ids: Int[Tensor, " tokens"], cache: DynamicCache) -> Float[Tensor, "tokens vocab"]:
-        """fp32 logits of `ids` run as one causal block behind `cache`, which is extended by them."""
+        """fp32 logits of `ids` run as one causal block behind `cache`, which is extended by them.
+
+        `cache` here and below is one that `x2l.cache.assemble` filled (or an empty one).
+        """
 
     @abstractmethod
     def generate(self, ids: Int[Tensor, " tokens"], cache: DynamicCache, **options: Any) -> str:
@@ -104,12 +137,11 @@ class Backbone(ABC):
         `options` are those of transformers' generate() (max_new_tokens, do_sample, streamer, ...).
         """
 
-    def prefill_vst(
-        self,
-        visual_tokens: Float[Tensor, "*batch tokens hidden"],
-        memory: KV,
-        after: Int[Tensor, " vsts"],
-    ) -> KV:
+    def streamer(self, on_text: Callable[[str], Any]) -> BaseStreamer | None:
+        """For generate(): passes the text on as it is written. None: the backbone cannot."""
+        return None
+
+    def prefill_vst(self, chunk: Chunk, memory: KV, after: Int[Tensor, " vsts"]) -> KV:
         """KV of visual summary tokens: the i-th stands behind the first `after[i]` tokens of the chunk.
 
         Capability "vst".
@@ -130,26 +162,17 @@ class Backbone(ABC):
 class Compressor(ABC):
     """Turns chunks into ChunkKVs with one level per requested ratio.
 
-    Write `encode` for a method with a pre-fill of its own (VST), or only `compress`: then the chunks
-    are pre-filled plainly and every level is a function of the chunk's full KV.
+    A method that is a function of a chunk's finished KV subclasses `x2l.ChunkCompressor` instead.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset()
     """Capabilities that the backbone must provide."""
 
+    @abstractmethod
     def encode(
         self, backbone: Backbone, prefix: KV, chunks: Iterable[Chunk], ratios: Sequence[int]
     ) -> Iterator[ChunkKV]:
         """Yield a ChunkKV per chunk, looking at most one chunk ahead. `prefix` = `backbone.begin()`."""
-        memory = backbone.extend(None, prefix)
-        for chunk in chunks:
-            kv = backbone.prefill(chunk.visual_tokens, memory)
-            memory = backbone.extend(memory, kv)
-            yield chunk_kv(chunk, {ratio: self.compress(kv, ratio) for ratio in ratios})
-
-    def compress(self, kv: KV, ratio: int) -> KV:
-        """About `kv.num_tokens / ratio` tokens that stand for `kv`. Keys are un-rotated."""
-        raise NotImplementedError(f"{type(self).__name__} must define encode() or compress()")
 
 
 def chunk_kv(chunk: Chunk, levels: Mapping[int, KV]) -> ChunkKV:
@@ -161,6 +184,7 @@ def chunk_kv(chunk: Chunk, levels: Mapping[int, KV]) -> ChunkKV:
         num_frames=chunk.num_frames,
         num_visual_tokens=chunk.visual_tokens.shape[-2],
         levels=levels,
+        next_position=chunk.next_position,
     )
 
 

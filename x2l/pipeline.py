@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -20,7 +20,7 @@ from tqdm import tqdm
 from transformers.generation.streamers import BaseStreamer
 
 from x2l import registry, store
-from x2l.cache import Positions, assemble
+from x2l.cache import FilledCache, Positions, assemble
 from x2l.clock import Clock
 from x2l.interfaces import Backbone, Compressor, Oracle, Selector
 from x2l.types import (
@@ -72,34 +72,78 @@ class Pipeline:
         clock = Clock(self.backbone.device)
         features: dict[int, dict] = {}
         with clock.span("prefill"):
-            prefix = self.backbone.begin()
-            chunks = self._chunks(video, clock, features, progress)
+            prefix = self.backbone.begin(video.facts)
+            chunks = self._chunks(video, prefix.num_tokens, clock, features, progress)
             encoded = self.compressor.encode(self.backbone, prefix, chunks, self.ratios)
-            stored = tuple(_in_host_memory(chunk, features[chunk.index]) for chunk in encoded)
+            stored = tuple(
+                replace(in_host_memory(chunk), features=features[chunk.index]) for chunk in encoded
+            )
         return VideoIndex(prefix.to("cpu"), stored, self._spec(video, clock))
 
     @torch.no_grad()
-    def ask(self, index: VideoIndex, question: Question | str, **generation: Any) -> Answer:
-        """Answer from an index; `generation` goes to generate() (max_new_tokens, streamer, ...).
+    def ask(
+        self,
+        index: VideoIndex,
+        question: Question | str,
+        on_text: Callable[[str], Any] | None = None,
+        **generation: Any,
+    ) -> Answer:
+        """Answer from an index. Earlier turns of a conversation are the question's `history`.
 
+        on_text: is given the answer piece by piece while it is written. `generation` goes to generate()
+        (max_new_tokens, do_sample, stop_strings, ...).
         Raises X2LError if the index was made by another model.
         """
+        question, clock = self._checked(question, index), Clock(self.backbone.device)
+        plan, cache = self._cache_for(question, index, clock)
+        with clock.span("first_token"):
+            inner = generation.pop("streamer", None) or (on_text and self.backbone.streamer(on_text))
+            ids, streamer = self.backbone.encode_question(question), _AtFirstToken(clock, inner)
+            text = self.backbone.generate(ids, cache, streamer=streamer, **generation)
+        if on_text and inner is None:
+            on_text(text)
+        return self._answer(index, plan, text, clock)
+
+    @torch.no_grad()
+    def choose(self, index: VideoIndex, question: Question) -> Answer:
+        """Answer a multiple-choice question by the letter that the model finds most likely.
+
+        The letters are compared behind an opening bracket, as the question shows them: "(A) red".
+        Raises X2LError if the question has no options, the model cannot tell the letters apart, or the
+        index was made by another model.
+        """
+        if not question.options:
+            raise X2LError(f"question {question.id or question.text!r}: has no options to choose from")
+        letters = [self.backbone.encode_text(letter) for letter in question.letters]
+        unknown = self.backbone.unknown_words(" ".join(question.letters))
+        if unknown or len({ids[:1].item() for ids in letters if len(ids)}) < len(letters):
+            raise X2LError(
+                f"{registry.name_of(type(self.backbone))}: cannot tell the letters of options apart"
+            )
+        question, clock = self._checked(question, index), Clock(self.backbone.device)
+        plan, cache = self._cache_for(question, index, clock)
+        with clock.span("first_token"):
+            prompt = [self.backbone.encode_question(question), self.backbone.encode_text("(")]
+            logits = self.backbone.logits(torch.cat(prompt), cache)[-1]
+            scores = logits[torch.cat([ids[:1] for ids in letters])].log_softmax(dim=-1)
+        best = int(scores.argmax())
+        answer = self._answer(index, plan, f"({question.letters[best]}) {question.options[best]}", clock)
+        return replace(answer, option_scores=tuple(scores.tolist()))
+
+    def _checked(self, question: Question | str, index: VideoIndex) -> Question:
         question = Question(question) if isinstance(question, str) else question
         if not question.text.strip():
             raise X2LError("question: is empty")
         store.check(index, self.backbone)
         self._warn_unknown_words(question)
-        clock = Clock(self.backbone.device)
+        return question
+
+    def _cache_for(self, question: Question, index: VideoIndex, clock: Clock) -> tuple[Plan, FilledCache]:
         with clock.span("score"):
             scores = self._scores(question, index) if self.selector.uses_scores else None
             plan = self.selector.choose(scores, index).with_scores(scores)
         with clock.span("assemble"):
-            cache = assemble(index, plan, self.backbone, self.positions)
-        with clock.span("first_token"):
-            streamer = _AtFirstToken(clock, generation.pop("streamer", None))
-            ids = self.backbone.encode_question(question)
-            text = self.backbone.generate(ids, cache, streamer=streamer, **generation)
-        return self._answer(index, plan, text, clock)
+            return plan, assemble(index, plan, self.backbone, self.positions)
 
     @torch.no_grad()
     def with_features(
@@ -121,21 +165,23 @@ class Pipeline:
         if asked != frames:
             raise X2LError(f"{video.path}: chunks of {asked} frames, but those of the index have {frames}")
         features: dict[int, dict] = {}
-        for _ in self._chunks(video, Clock(self.backbone.device), features, progress):
+        start, clock = index.prefix.num_tokens, Clock(self.backbone.device)
+        for _ in self._chunks(video, start, clock, features, progress):
             pass
         chunks = (
             replace(chunk, features={**chunk.features, **features[chunk.index]}) for chunk in index.chunks
         )
         return replace(index, chunks=tuple(chunks))
 
-    def _chunks(self, video: Video, clock: Clock, features: dict, progress: bool) -> Iterator[Chunk]:
-        """Chunks as they are decoded; `features` collects what the oracle prepares."""
+    def _chunks(
+        self, video: Video, position: int, clock: Clock, features: dict, progress: bool
+    ) -> Iterator[Chunk]:
+        """Chunks as they are decoded, from a position on; `features` collects what the oracle prepares."""
         clips = tqdm(video.clips(), "index", video.num_chunks, unit="chunk", delay=1, disable=not progress)
         for number, clip in enumerate(clock.spans("decode", clips)):
             with clock.span("embed"):
-                chunk = Chunk(
-                    number, clip.times_s, self.backbone.embed(clip.frames, clip.times_s), clip.frames
-                )
+                chunk = self.backbone.read(number, clip, position)
+                position = chunk.next_position
             with clock.span("prepare"):
                 prepared = {name: tensor.cpu() for name, tensor in self.oracle.prepare(chunk).items()}
                 features[number] = {self.oracle.key: prepared} if prepared else {}
@@ -178,8 +224,8 @@ class Pipeline:
     def _warn_unknown_words(self, question: Question) -> None:
         texts = [question.text, *question.options, *(text for turn in question.history for text in turn)]
         if unknown := dict.fromkeys(self.backbone.unknown_words(" ".join(texts))):
-            # 4: the caller of ask(), which no_grad wraps.
-            warnings.warn(f"words that the backbone does not know: {', '.join(unknown)}", stacklevel=4)
+            # 5: the caller of ask(), which no_grad wraps.
+            warnings.warn(f"words that the backbone does not know: {', '.join(unknown)}", stacklevel=5)
 
 
 def evidence(index: VideoIndex, plan: Plan) -> tuple[Span, ...]:
@@ -195,12 +241,12 @@ def evidence(index: VideoIndex, plan: Plan) -> tuple[Span, ...]:
     )
 
 
-def _in_host_memory(chunk: ChunkKV, features: dict) -> ChunkKV:
-    """Levels that are one object stay one object; packed and stored levels look after themselves."""
+def in_host_memory(chunk: ChunkKV) -> ChunkKV:
+    """Off the device. What is one object stays one object; packed and stored levels look after themselves."""
     kvs = {id(level): level for level in chunk.levels.values()}
     moved = {key: level.to("cpu") if isinstance(level, KV) else level for key, level in kvs.items()}
     levels = {ratio: moved[id(level)] for ratio, level in chunk.levels.items()}
-    return replace(chunk, levels=levels, features=features)
+    return replace(chunk, levels=levels)
 
 
 class _AtFirstToken(BaseStreamer):

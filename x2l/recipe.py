@@ -40,7 +40,7 @@ class Recipe:
     sampling: Sampling = field(default_factory=Sampling)
     """Which frames are looked at: {num_frames}, or {fps, max_frames}."""
     positions: Literal["contiguous", "original"] = "contiguous"
-    """Positions of the cached tokens: 0..n-1, or those of the pre-fill."""
+    """Positions of the cached tokens: 0..n-1, or those of the uncompressed sequence."""
 
     def __post_init__(self):
         check_ratios(self.ratios)

@@ -25,7 +25,7 @@ from x2l.errors import X2LError
 from x2l.types import KV, ChunkKV, Geometry, IndexSpec, Level, VideoIndex
 
 FORMAT = "x2l-index"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
 
@@ -125,11 +125,7 @@ class _Writer:
 
     def _chunk(self, chunk: ChunkKV) -> dict[str, Any]:
         return {
-            "index": chunk.index,
-            "start_s": chunk.start_s,
-            "end_s": chunk.end_s,
-            "num_frames": chunk.num_frames,
-            "num_visual_tokens": chunk.num_visual_tokens,
+            **{name: getattr(chunk, name) for name in _CHUNK_NUMBERS},
             "levels": {str(ratio): self._kv(level) for ratio, level in chunk.levels.items()},
             "features": {
                 oracle: {name: self._tensor(tensor) for name, tensor in features.items()}
@@ -270,9 +266,12 @@ def _num_bytes(header: Any) -> int:
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 
 
+_CHUNK_NUMBERS = ("index", "start_s", "end_s", "num_frames", "num_visual_tokens", "next_position")
+
+
 def _chunk(entry: dict[str, Any], levels: Mapping[str, StoredLevel], file: Any) -> ChunkKV:
     return ChunkKV(
-        **{key: entry[key] for key in ("index", "start_s", "end_s", "num_frames", "num_visual_tokens")},
+        **{name: entry[name] for name in _CHUNK_NUMBERS},
         levels={int(ratio): levels[name] for ratio, name in entry["levels"].items()},
         features={
             oracle: {name: file.get_tensor(tensor) for name, tensor in features.items()}

@@ -7,13 +7,13 @@ because edge chunks and ragged chunks keep more tokens than their name says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from x2l.errors import X2LError as X2LError
@@ -29,37 +29,72 @@ def check_ratios(ratios: Sequence[int]) -> None:
 
 
 @dataclass(frozen=True)
+class VideoFacts:
+    """What is known of a video before it is decoded: some models are told, some size frames by it."""
+
+    num_frames: int
+    """Frames that will be looked at."""
+    duration_s: float
+
+
+@dataclass(frozen=True)
 class Clip:
-    """Consecutive sampled frames: frames uint8 RGB [frames, height, width, 3], times in seconds."""
+    """Consecutive sampled frames: frames uint8 RGB [frames, height, width, 3], times in seconds.
+
+    first_frame: how many sampled frames of the video come before. video: None where only the clip is known.
+    """
 
     frames: UInt8[np.ndarray, "frames height width 3"]
     times_s: Float[np.ndarray, " frames"]
+    first_frame: int = 0
+    video: VideoFacts | None = None
 
 
 @dataclass(frozen=True)
 class Chunk:
     """The unit encoded in one forward call: a clip and its visual tokens [*batch, tokens, hidden].
 
-    `visual_tokens` holds `tokens_per_frame` tokens for each frame, in temporal order.
-    `frames` may be None where only the tokens are known (training from a cache of tokens).
+    visual_tokens: what the language model reads for the clip, in temporal order. Some models read text
+        between the frames (time stamps, say): `is_text` tells it apart (None: there is none).
+    frames: None where only the tokens are known (training from a cache of tokens).
+    positions: rotary positions in the uncompressed sequence; None: the backbone counts on from its memory.
+    next_position: where the next chunk, or the question, stands in that sequence.
+    frames_per_step: frames that share their tokens (2 where a tower merges pairs).
+    deepstack: what is added to the visual tokens behind each of the first layers (Qwen3-VL).
     """
 
     index: int
     times_s: Float[np.ndarray, " frames"]
     visual_tokens: Float[Tensor, "*batch tokens hidden"]
     frames: UInt8[np.ndarray, "frames height width 3"] | None = None
+    is_text: Bool[Tensor, " tokens"] | None = None
+    positions: Int[Tensor, "axes tokens"] | None = None
+    next_position: int | None = None
+    frames_per_step: int = 1
+    deepstack: Float[Tensor, "levels visual hidden"] | None = None
 
     @property
     def num_frames(self) -> int:
         return len(self.times_s)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps in time that have tokens of their own."""
+        return -(-self.num_frames // self.frames_per_step)
+
+    def tokens_by_step(self) -> Float[Tensor, "*batch steps tokens hidden"]:
+        """The visual tokens without the text between them, cut into steps in time of equal size."""
+        tokens = self.visual_tokens if self.is_text is None else self.visual_tokens[..., ~self.is_text, :]
+        return tokens.unflatten(-2, (self.num_steps, -1))
 
 
 @dataclass(frozen=True)
 class KV:
     """Keys and values of some tokens for every layer: [*batch, layers, kv_heads, tokens, head_dim].
 
-    `positions` [axes, 1 or layers, 1 or kv_heads, tokens] are those of the pre-fill; `rotated` says
-    whether they are already applied to the keys (rotary embedding). A KV is itself a level.
+    `positions` [axes, 1 or layers, 1 or kv_heads, tokens] are those of the uncompressed sequence (of the
+    pre-fill, for chunks that know none); `rotated` says whether they are already applied to the keys (rotary
+    embedding). A KV is itself a level.
     """
 
     keys: Float[Tensor, "*batch layers kv_heads tokens head_dim"]
@@ -78,11 +113,28 @@ class KV:
     def materialise(self) -> KV:
         return self
 
+    def part(self, tokens: slice) -> KV:
+        """Some of the tokens, as views."""
+        return KV(
+            self.keys[..., tokens, :], self.values[..., tokens, :], self.positions[..., tokens], self.rotated
+        )
+
     def to(self, *args, **kwargs) -> KV:
         """Move or cast keys and values (as Tensor.to); positions move, but stay integers."""
         keys = self.keys.to(*args, **kwargs)
         values = self.values.to(*args, **kwargs)
         return KV(keys, values, self.positions.to(keys.device), self.rotated)
+
+
+def joined(pieces: Iterable[KV]) -> KV:
+    """The tokens of all pieces in order, as one KV."""
+    pieces = list(pieces)
+    return KV(
+        torch.cat([kv.keys for kv in pieces], dim=-2),
+        torch.cat([kv.values for kv in pieces], dim=-2),
+        torch.cat([kv.positions for kv in pieces], dim=-1),
+        pieces[0].rotated,
+    )
 
 
 @runtime_checkable
@@ -100,7 +152,10 @@ class Level(Protocol):
 
 @dataclass(frozen=True)
 class ChunkKV:
-    """A compressed chunk: one level per requested ratio, and what oracles stored about it."""
+    """A compressed chunk: one level per requested ratio, and what oracles stored about it.
+
+    num_visual_tokens: of the uncompressed chunk, text between frames included. next_position: as in Chunk.
+    """
 
     index: int
     start_s: float
@@ -109,16 +164,20 @@ class ChunkKV:
     num_visual_tokens: int
     levels: Mapping[int, Level]
     features: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    next_position: int | None = None
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Sizes that a KV must have to fit a backbone."""
+    """Sizes that a KV must have to fit a backbone.
+
+    tokens_per_frame: None where it depends on the size of the frames.
+    """
 
     num_layers: int
     num_kv_heads: int
     head_dim: int
-    tokens_per_frame: int
+    tokens_per_frame: int | None
     dtype: str
 
     @property
@@ -179,6 +238,11 @@ class Question:
     group: str = ""
     history: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def letters(self) -> list[str]:
+        """A, B, ...: what the options are called."""
+        return [chr(ord("A") + i) for i in range(len(self.options))]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -217,6 +281,7 @@ class Answer:
     kv_tokens_full: int
     kv_bytes_full: int
     seconds: Mapping[str, float]
+    option_scores: tuple[float, ...] | None = None
 
     @property
     def kv_tokens(self) -> int:

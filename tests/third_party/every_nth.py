@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from x2l import KV, Compressor, register
+from x2l import KV, ChunkCompressor, register
 
 
 @register
 @dataclass
-class EveryNth(Compressor):
+class EveryNth(ChunkCompressor):
     """Keeps every `ratio`-th token and drops the others.
 
     Source: none, an example.

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from safetensors import SafetensorError, safe_open
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
-from x2l.backbones._video_xl_model import VideoXLConfig, VideoXLForCausalLM
+from x2l.backbones._video_xl_2_model import VideoXL2ForCausalLM
+from x2l.backbones._video_xl_model import VideoXLForCausalLM
+from x2l.fingerprint import checkpoint_fingerprint
+from x2l.hub import checkpoint_folder, one_line, processor_settings
 from x2l.precision import FULL_NAMES
 from x2l.types import X2LError
 
@@ -19,23 +33,54 @@ DTYPES = {
 }
 
 
+TOWER = "model.vision_tower.vision_tower."
+
+
 def load_video_xl(
     model: str | None, device: str, dtype: str, attention: str
 ) -> tuple[VideoXLForCausalLM, PreTrainedTokenizerBase]:
-    """Network and tokenizer of a checkpoint folder, from safetensors only.
+    """Network and tokenizer of a Video-XL checkpoint folder, from safetensors only.
 
     VST projections that the checkpoint lacks start as copies of the ordinary ones, and a missing VST
     embedding as that of the end-of-turn token. Source: Video-XL's own initialisation.
     Raises X2LError naming the folder and what is wrong: no checkpoint, damaged, other weights missing.
     """
+    network, tokenizer, missing = _load(model, VideoXLForCausalLM, device, dtype, attention)
+    _require_none([key for key in missing if "beacon_" not in key], "lacks", model)
+    _start_vsts(network, missing)
+    return network.to(device), tokenizer
+
+
+def load_video_xl_2(
+    model: str, device: str, dtype: str, attention: str
+) -> tuple[VideoXL2ForCausalLM, PreTrainedTokenizerBase]:
+    """Network and tokenizer of a Video-XL-2 checkpoint folder, as `load_video_xl`."""
+    network, tokenizer, missing = _load(model, VideoXL2ForCausalLM, device, dtype, attention)
+    _require_none(missing, "lacks", model)
+    return network.to(device), tokenizer
+
+
+Network = TypeVar("Network", bound=PreTrainedModel)
+
+_TOLERATED = re.compile(r"\.(position_ids|inv_freq)$|^model\.vision_tower\..*\.(head|post_layernorm)\.")
+"""What a released folder may hold besides: buffers, and parts of the tower that nothing reads."""
+
+
+def _load(
+    model: str | None, network_class: type[Network], device: str, dtype: str, attention: str
+) -> tuple[Network, PreTrainedTokenizerBase, list[str]]:
+    """Network, tokenizer and the keys that the folder lacks.
+
+    A tower that the folder does not hold is read from where its `mm_vision_tower` says.
+    Raises X2LError for keys that nothing reads.
+    """
     if model is None or not (Path(model) / "config.json").is_file():
         raise X2LError(f"backbone.model: {model!r} is not a checkpoint folder (no config.json in it)")
-    if dtype not in DTYPES:
-        raise X2LError(f"backbone.dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
+    check_dtype(dtype)
     require_device(device)
     try:
-        config = VideoXLConfig.from_pretrained(model)
-        network, report = VideoXLForCausalLM.from_pretrained(
+        config = network_class.config_class.from_pretrained(model)
+        network, report = network_class.from_pretrained(
             model,
             config=config,
             dtype=DTYPES[dtype],
@@ -44,13 +89,116 @@ def load_video_xl(
             output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(model, config=config)
+        missing = _with_tower(network, sorted(report["missing_keys"]))
     except (OSError, SafetensorError, ValueError, ImportError, RuntimeError) as error:
         if isinstance(error, X2LError):
             raise
-        reason = " ".join(str(error).split())[:200]
-        raise X2LError(f"backbone.model: {model} cannot be loaded, {reason}") from error
-    _complete(network, set(report["missing_keys"]), model)
-    return network.to(device), tokenizer
+        raise X2LError(f"backbone.model: {model} cannot be loaded, {one_line(error)}") from error
+    unexpected = [key for key in report["unexpected_keys"] if not _TOLERATED.search(key)]
+    _require_none(unexpected, "also holds", model)
+    return network, tokenizer, missing
+
+
+def _require_none(keys: Collection[str], verb: str, model: str) -> None:
+    if keys:
+        listed = ", ".join(sorted(keys)[:5]) + (", ..." if len(keys) > 5 else "")
+        raise X2LError(f"backbone.model: {model} {verb} {len(keys)} weights: {listed}")
+
+
+def _with_tower(network: PreTrainedModel, missing: list[str]) -> list[str]:
+    """Fill a missing vision tower from the checkpoint that the configuration names; what is still missing."""
+    source = getattr(network.config, "mm_vision_tower", None)
+    absent = [key for key in missing if key.startswith(TOWER)]
+    if not (source and absent):
+        return missing
+    folder = checkpoint_folder(source, "mm_vision_tower")
+    stored = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            names = [key for key in file.keys() if key.startswith("vision_model.")]  # noqa: SIM118, not a dict
+            stored |= {name: file.get_tensor(name) for name in names}
+    with torch.no_grad():
+        for key in absent:
+            if (name := key.removeprefix(TOWER)) in stored:
+                network.get_parameter(key).copy_(stored[name])
+    network.tower_fingerprint = checkpoint_fingerprint(folder)
+    return [key for key in missing if key.removeprefix(TOWER) not in stored]
+
+
+def fingerprint_of(network: PreTrainedModel, model: str) -> str:
+    """The identity of a folder and of the tower that was read from elsewhere."""
+    tower = getattr(network, "tower_fingerprint", None)
+    return checkpoint_fingerprint(Path(model)) + (f", tower {tower}" if tower else "")
+
+
+def load_stock(
+    model: str, family: StockFamily, device: str, dtype: str, attention: str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any], str]:
+    """Network, tokenizer, settings of the video processor and identity of a checkpoint of transformers.
+
+    model: a checkpoint folder or the name of a model on the hub.
+    Raises X2LError naming the model and what is wrong: not found, of another type, damaged, incomplete.
+    """
+    check_dtype(dtype)
+    require_device(device)
+    folder = checkpoint_folder(model, "backbone.model")
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        if config.model_type not in family.model_types:
+            expected = ", ".join(sorted(family.model_types))
+            raise X2LError(f"its type is {config.model_type}, expected {expected}")
+        network, report = AutoModelForImageTextToText.from_pretrained(
+            folder,
+            config=config,
+            dtype=DTYPES[dtype],
+            attn_implementation=attention,
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
+        if missing := report["missing_keys"]:
+            raise X2LError(f"it lacks {len(missing)} weights, such as {min(missing)}")
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer.chat_template = _chat_template(folder, tokenizer)
+        settings = processor_settings(folder, "video")
+        if lacking := [name for name in family.needed_settings if name not in settings]:
+            raise X2LError(f"the settings of its video processor lack {', '.join(lacking)}")
+        identity = _identity(folder, config.model_type, settings, tokenizer.chat_template)
+    except Exception as error:  # a damaged file fails wherever it is read
+        raise X2LError(f"backbone.model: {model} cannot be loaded, {one_line(error)}") from error
+    return network.to(device), tokenizer, settings, identity
+
+
+@runtime_checkable
+class StockFamily(Protocol):
+    """What a class of stock models asks of a checkpoint."""
+
+    model_types: frozenset[str]
+    needed_settings: tuple[str, ...]
+
+
+def _chat_template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The processor's, where it is kept apart as it used to be, else the tokenizer's."""
+    apart = folder / "chat_template.json"
+    if apart.is_file() and not (folder / "chat_template.jinja").is_file():
+        return json.loads(apart.read_text(encoding="utf-8"))["chat_template"]
+    if not tokenizer.chat_template:
+        raise X2LError("it has no chat template")
+    return tokenizer.chat_template
+
+
+def _identity(folder: Path, model_type: str, *decisive: Any) -> str:
+    """Equal wherever the same weights lie, if they see and are prompted alike."""
+    weights = checkpoint_fingerprint(folder).rpartition("@")[2]
+    rest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{model_type}@{weights}.{rest}"
+
+
+def check_dtype(name: str) -> None:
+    """Raise X2LError for a name that no precision has."""
+    if name not in DTYPES:
+        raise X2LError(f"backbone.dtype: expected one of {', '.join(DTYPES)}, got {name!r}")
 
 
 def require_device(name: str) -> None:
@@ -64,10 +212,7 @@ def require_device(name: str) -> None:
 
 
 @torch.no_grad()
-def _complete(network: VideoXLForCausalLM, missing: set[str], model: str) -> None:
-    lost = sorted(key for key in missing if "beacon_" not in key)
-    if lost:
-        raise X2LError(f"backbone.model: {model} lacks {len(lost)} weights, such as {lost[0]}")
+def _start_vsts(network: VideoXLForCausalLM, missing: Collection[str]) -> None:
     for key in missing:
         name, _, kind = key.rpartition(".")
         if name.endswith("beacon_embed_tokens"):

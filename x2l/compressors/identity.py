@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from x2l.interfaces import Compressor
+from x2l.compressors._chunkwise import ChunkCompressor
 from x2l.types import KV
 
 
 @dataclass
-class Identity(Compressor):
+class Identity(ChunkCompressor):
     """No compression: every level is the chunk's full KV.
 
     Source: Video-X^2L (arXiv 2506.21184), Table 2, row "no compression".

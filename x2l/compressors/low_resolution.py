@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from einops import rearrange, reduce
 from jaxtyping import Float
@@ -24,6 +24,8 @@ class LowResolution(Compressor):
     Source: none; the control for methods that compress KVs at the same budget.
     """
 
+    requires = frozenset({"token_grid"})
+
     def encode(
         self, backbone: Backbone, prefix: KV, chunks: Iterable[Chunk], ratios: Sequence[int]
     ) -> Iterator[ChunkKV]:
@@ -31,10 +33,20 @@ class LowResolution(Compressor):
         for chunk in chunks:
             levels = {}
             for ratio in ratios:
-                tokens = lower_resolution(chunk.visual_tokens, chunk.num_frames, ratio)
-                levels[ratio] = backbone.prefill(tokens, memories[ratio])
+                smaller = _with_fewer_tokens(chunk, ratio)
+                levels[ratio] = backbone.prefill(smaller, memories[ratio])
                 memories[ratio] = backbone.extend(memories[ratio], levels[ratio])
             yield chunk_kv(chunk, levels)
+
+
+def _with_fewer_tokens(chunk: Chunk, ratio: int) -> Chunk:
+    """Means of cells; each stands at the middle of the positions that it stands for."""
+    tokens = lower_resolution(chunk.visual_tokens, chunk.num_frames, ratio)
+    positions = chunk.positions
+    if positions is not None:
+        middle = lower_resolution(positions.T.double(), chunk.num_frames, ratio)
+        positions = middle.T.long()
+    return replace(chunk, visual_tokens=tokens, positions=positions)
 
 
 def lower_resolution(

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from x2l.interfaces import Compressor
+from x2l.compressors._chunkwise import ChunkCompressor
 from x2l.types import KV
 
 
 @dataclass
-class MeanPool(Compressor):
-    """Mean of every `ratio` neighbouring keys and values; a shorter last group is pooled too.
+class MeanPool(ChunkCompressor):
+    """Mean of every `ratio` neighbouring keys and values.
+
+    remainder: a shorter last group is pooled too, or dropped where it is not the only one.
 
     Keys are pooled before rotation, so that a mean of keys is not a mean of angles.
     Source: Video-XL-2 (arXiv 2506.19225), bi-level KVs by pooling.
-    Differs: there a remainder is dropped and the first and last block stay dense.
+    Differs: there the remainder is dropped and the first and last block stay dense; with remainder "drop" and
+    edge_ratio 1 it is the same here.
     """
+
+    remainder: Literal["pool", "drop"] = "pool"
 
     requires = frozenset({"unrotated_keys"})
 
     def compress(self, kv: KV, ratio: int) -> KV:
+        if self.remainder == "drop" and kv.num_tokens > ratio:
+            kv = kv.part(slice(kv.num_tokens // ratio * ratio))
         return KV(
             keys=mean_of_groups(kv.keys, ratio),
             values=mean_of_groups(kv.values, ratio),

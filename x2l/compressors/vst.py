@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from x2l.compressors._chunkwise import check_edge_ratio, with_edges
 from x2l.interfaces import Backbone, Compressor, chunk_kv
 from x2l.types import KV, Chunk, ChunkKV, X2LError
 
@@ -35,10 +36,7 @@ class VST(Compressor):
     requires = frozenset({"vst"})
 
     def __post_init__(self):
-        if self.edge_ratio is not None and self.edge_ratio < 1:
-            raise X2LError(
-                f"compressor.edge_ratio: expected a positive integer or null, got {self.edge_ratio}"
-            )
+        check_edge_ratio(self.edge_ratio)
 
     def encode(
         self, backbone: Backbone, prefix: KV, chunks: Iterable[Chunk], ratios: Sequence[int]
@@ -58,7 +56,7 @@ class VST(Compressor):
 
     def _encode_chunk(self, backbone: Backbone, chunk: Chunk, lane: _Lane, ratio: int) -> tuple[_Lane, KV]:
         after, carry = place_vsts(chunk.visual_tokens.shape[-2], ratio, lane.carry, self.carry)
-        kv = backbone.prefill_vst(chunk.visual_tokens, lane.memory, after)
+        kv = backbone.prefill_vst(chunk, lane.memory, after)
         return _Lane(backbone.extend(lane.memory, kv), carry), kv
 
 
@@ -89,13 +87,3 @@ def place_vsts(
     if len(after) == 0:
         return torch.tensor([num_tokens]), 0
     return after, (num_tokens + carry) % ratio
-
-
-def with_edges(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, bool]]:
-    """Each chunk with whether it is the first or the last, looking one chunk ahead."""
-    chunks = iter(chunks)
-    current, is_first = next(chunks, None), True
-    while current is not None:
-        following = next(chunks, None)
-        yield current, is_first or following is None
-        current, is_first = following, False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,19 +9,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from huggingface_hub import snapshot_download
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from x2l.fingerprint import checkpoint_fingerprint
+from x2l.hub import checkpoint_folder, one_line, processor_settings
 from x2l.pixels import CLIP_MEAN, CLIP_STD, Preprocessing, exact_convolutions
 from x2l.types import X2LError
 
 FRAMES_PER_BATCH = 32
-HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
-"""Never pickles or code."""
 LEGACY_END = 2
 """What CLIP's first configurations call the end token: transformers then takes the highest id of a text."""
 
@@ -86,7 +83,7 @@ def load(model: str, device: str) -> ImageText:
 
     Raises X2LError naming the model and what is wrong: not found, another kind, damaged, incomplete.
     """
-    folder = _folder(model)
+    folder = checkpoint_folder(model, "oracle.model")
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if config.model_type not in FAMILIES:
@@ -98,29 +95,18 @@ def load(model: str, device: str) -> ImageText:
         _check_tokenizer(tokenizer, config)
         preprocessing = _preprocessing(folder, config)
     except Exception as error:  # a damaged file fails wherever it is read
-        raise X2LError(f"oracle.model: {model} cannot be loaded, {_line(error)}") from error
+        raise X2LError(f"oracle.model: {model} cannot be loaded, {one_line(error)}") from error
     return ImageText(_on_device(network, device), tokenizer, preprocessing)
 
 
 @cache
 def fingerprint(model: str) -> str:
     """Of the weights of a checkpoint, in hex digits. Raises X2LError naming a model that cannot be read."""
-    folder = _folder(model)
+    folder = checkpoint_folder(model, "oracle.model")
     try:
         return checkpoint_fingerprint(folder).rpartition("@")[2]
     except (OSError, ValueError) as error:
-        raise X2LError(f"oracle.model: {model} cannot be loaded, {_line(error)}") from error
-
-
-def _folder(model: str) -> Path:
-    if Path(model).is_dir():
-        return Path(model)
-    try:
-        return Path(snapshot_download(model, allow_patterns=HUB_FILES))
-    except Exception as error:  # whatever the hub's client and its HTTP library raise
-        raise X2LError(
-            f"oracle.model: {model!r} is neither a checkpoint folder nor a model on the hub, {_line(error)}"
-        ) from error
+        raise X2LError(f"oracle.model: {model} cannot be loaded, {one_line(error)}") from error
 
 
 def _network(folder: Path, config: Any) -> PreTrainedModel:
@@ -152,7 +138,7 @@ def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: Any) -> None:
 def _preprocessing(folder: Path, config: Any) -> Preprocessing:
     """As the checkpoint says; what it leaves out is that of its family."""
     family, size = FAMILIES[config.model_type], config.vision_config.image_size
-    given = _stored_preprocessing(folder)
+    given = processor_settings(folder, "image")
     resized = given.get("size", size)
     short_side = resized.get("shortest_edge", size) if isinstance(resized, dict) else resized
     return Preprocessing(
@@ -164,21 +150,8 @@ def _preprocessing(folder: Path, config: Any) -> Preprocessing:
     )
 
 
-def _stored_preprocessing(folder: Path) -> dict[str, Any]:
-    """transformers 5 writes it as a part of processor_config.json where it saves a whole processor."""
-    for name, part in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
-        if (folder / name).is_file():
-            stored = json.loads((folder / name).read_text(encoding="utf-8"))
-            return stored if part is None else stored.get(part, {})
-    return {}
-
-
 def _on_device(network: PreTrainedModel, device: str) -> PreTrainedModel:
     try:
         return network.to(device)
     except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
-        raise X2LError(f"oracle.device: {device!r} cannot be used, {_line(error)}") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+        raise X2LError(f"oracle.device: {device!r} cannot be used, {one_line(error)}") from error

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -35,14 +34,12 @@ class AttentionScore(Oracle):
     pool: Literal["max", "mean"] = "max"
 
     def prepare(self, chunk: Chunk) -> dict[str, Tensor]:
-        tokens = self._compared(chunk.visual_tokens)
-        frames = rearrange(tokens, "(frames tokens) hidden -> frames tokens hidden", frames=chunk.num_frames)
-        return {"frames": frames.mean(dim=1)}
+        return {"frames": self._compared(chunk.tokens_by_step()).mean(dim=1)}
 
     def score(self, question: Question, index: VideoIndex, backbone: Backbone) -> Float[Tensor, " chunks"]:
         query = self._compared(backbone.embed_text(question.text)).mean(dim=0).cpu()
         frame_scores = [features["frames"].cpu() @ query for features in self.features(index)]
         return torch.stack([getattr(scores, self.pool)() for scores in frame_scores])
 
-    def _compared(self, embeddings: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens hidden"]:
+    def _compared(self, embeddings: Float[Tensor, "*shape hidden"]) -> Float[Tensor, "*shape hidden"]:
         return embeddings.float() if self.similarity == "dot" else normalize(embeddings.float(), dim=-1)

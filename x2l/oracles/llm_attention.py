@@ -37,5 +37,7 @@ class LLMAttention(Oracle):
         cache = assemble(index, Plan((coarse,) * len(index.chunks)), backbone)
         attention = backbone.attention(backbone.encode_question(question), cache)
         per_token = attention.float().mean(dim=(0, 1)).cpu()[index.prefix.num_tokens :]
-        per_chunk = per_token.split([chunk.levels[coarse].num_tokens for chunk in index.chunks])
+        sizes = [chunk.levels[coarse].num_tokens for chunk in index.chunks]
+        # Behind the chunks is what the model reads after any video.
+        per_chunk = per_token[: sum(sizes)].split(sizes)
         return torch.stack([getattr(weights, self.pool)() for weights in per_chunk])

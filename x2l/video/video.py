@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, UInt8
 
 from x2l.errors import X2LError, unknown
 from x2l.fingerprint import file_fingerprint
-from x2l.types import Clip
+from x2l.types import Clip, VideoFacts
 from x2l.video.decord_reader import DecordReader
 from x2l.video.pyav_reader import PyAVReader
 from x2l.video.sampling import Sampling
@@ -48,6 +48,10 @@ class Video:
         return len(self._indices)
 
     @property
+    def facts(self) -> VideoFacts:
+        return VideoFacts(self.num_frames, self.duration_s)
+
+    @property
     def num_chunks(self) -> int:
         return -(-self.num_frames // self.chunk_frames)
 
@@ -68,7 +72,7 @@ class Video:
         """
         for start in range(0, self.num_frames, self.chunk_frames):
             part = slice(start, start + self.chunk_frames)
-            yield Clip(self._read(self._indices[part]), self.times_s[part])
+            yield Clip(self._read(self._indices[part]), self.times_s[part], start, self.facts)
 
     def fingerprint(self) -> dict[str, Any]:
         """What the frames were made from, as plain data: file name, bytes and hash, sampling, reader."""

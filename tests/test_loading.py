@@ -1,0 +1,107 @@
+"""Released-style checkpoint folders: what may be missing, what may be there besides, what is refused."""
+
+import json
+
+import pytest
+import torch
+from models import save, tiny_backbone
+from safetensors.torch import load_file, save_file
+
+from x2l.backbones.video_xl import VideoXL
+from x2l.types import X2LError
+
+TOWER = "model.vision_tower.vision_tower."
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save(tiny_backbone(), tmp_path / "model")
+    return tmp_path / "model"
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def rewrite(folder, kept) -> None:
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def edit_config(folder, **values) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def assert_same_weights(one: VideoXL, other: VideoXL) -> None:
+    expected = other.model.state_dict()
+    assert all(torch.equal(weight, expected[name]) for name, weight in one.model.state_dict().items())
+
+
+def test_shards_are_one_checkpoint(tmp_path):
+    backbone = tiny_backbone()
+    backbone.model.save_pretrained(tmp_path, max_shard_size="100KB")
+    backbone.tokenizer.save_pretrained(tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    assert_same_weights(VideoXL.from_pretrained(str(tmp_path)), backbone)
+
+
+def test_missing_vst_weights_start_as_video_xl_starts_them(folder):
+    kept = {name: weight for name, weight in weights(folder).items() if "beacon_" not in name}
+    rewrite(folder, kept)
+    model = VideoXL.from_pretrained(str(folder)).model
+    attention = model.model.layers[1].self_attn
+    assert attention.beacon_k_proj.weight.equal(attention.k_proj.weight)
+    assert attention.beacon_q_proj.bias.equal(attention.q_proj.bias)
+    eos = model.config.eos_token_id or 0
+    assert model.model.beacon_embed_tokens.weight[0].equal(model.model.embed_tokens.weight[eos])
+
+
+def test_buffers_that_releases_hold_are_tolerated(folder):
+    extra = {
+        f"{TOWER}vision_model.embeddings.position_ids": torch.arange(17)[None],
+        "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8),
+    }
+    expected = VideoXL.from_pretrained(str(folder))
+    rewrite(folder, weights(folder) | extra)
+    assert_same_weights(VideoXL.from_pretrained(str(folder)), expected)
+
+
+def test_other_weights_are_listed(folder):
+    stored = weights(folder)
+    rewrite(folder, stored | {"model.resampler.weight": torch.ones(2), "model.sae.bias": torch.ones(2)})
+    with pytest.raises(X2LError, match=r"also holds 2 weights: model\.resampler\.weight, model\.sae\.bias"):
+        VideoXL.from_pretrained(str(folder))
+    rewrite(folder, {name: weight for name, weight in stored.items() if ".mlp.up_proj." not in name})
+    with pytest.raises(X2LError, match=r"lacks 3 weights: model\.layers\.0\.mlp\.up_proj\.weight, "):
+        VideoXL.from_pretrained(str(folder))
+
+
+def split_tower(folder, clip_folder) -> None:
+    """The tower in a CLIP checkpoint of its own, as some releases have it."""
+    stored = weights(folder)
+    tower = {name.removeprefix(TOWER): stored.pop(name) for name in list(stored) if name.startswith(TOWER)}
+    clip_folder.mkdir()
+    save_file(tower | {"text_model.final_layer_norm.bias": torch.ones(2)}, clip_folder / "model.safetensors")
+    (clip_folder / "config.json").write_text("{}")
+    rewrite(folder, stored)
+    edit_config(folder, mm_vision_tower=str(clip_folder))
+
+
+def test_a_tower_may_be_stored_elsewhere(folder, tmp_path):
+    whole = VideoXL.from_pretrained(str(folder))
+    split_tower(folder, tmp_path / "clip")
+    split = VideoXL.from_pretrained(str(folder))
+    assert_same_weights(split, whole)
+    assert "tower clip@" in split.identity and split.identity != whole.identity
+
+
+def test_a_tower_that_does_not_fit_is_one_line(folder, tmp_path):
+    split_tower(folder, tmp_path / "clip")
+    edit_config(folder, mm_vision_tower="no/such-tower")
+    with pytest.raises(X2LError, match="mm_vision_tower: 'no/such-tower' is neither"):
+        VideoXL.from_pretrained(str(folder))
+    edit_config(folder, mm_vision_tower=str(tmp_path / "clip"))
+    (tmp_path / "clip" / "model.safetensors").write_bytes(b"not safetensors")
+    with pytest.raises(X2LError, match=r"model cannot be loaded, ") as caught:
+        VideoXL.from_pretrained(str(folder))
+    assert "\n" not in str(caught.value)

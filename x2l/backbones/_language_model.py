@@ -1,0 +1,220 @@
+"""The text side that all backbones share: a transformers decoder that reads a filled cache and writes.
+
+Keys are stored before rotation and rotated once, when a memory or a cache is made of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import (
+    DynamicCache,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    TextStreamer,
+)
+
+from x2l.backbones._words import unknown_words
+from x2l.cache import filled_cache, next_position
+from x2l.interfaces import Backbone
+from x2l.rotary import rotate
+from x2l.types import KV, Geometry, Question, X2LError
+
+
+class LanguageModelBackbone(Backbone):
+    """What does not depend on how a model sees. A subclass adds the visual side, the prompt and the pre-fill.
+
+    model: with a language head and generate(). identity: None for one that was not loaded from a folder.
+    """
+
+    provides = frozenset({"attention", "unrotated_keys"})
+    num_axes: ClassVar[int] = 1
+    """Axes of the rotary embedding: 1 in a line, 3 for time, height and width."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        identity: str | None = None,
+    ):
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self._identity = identity
+
+    @property
+    def decoder(self) -> PreTrainedModel:
+        """The layers of the language model, without its head."""
+        return self.model.get_decoder()
+
+    @property
+    def identity(self) -> str:
+        """Of a network that was not loaded from a folder: a fingerprint of its parameters as they are."""
+        if self._identity is not None:
+            return self._identity
+        digest = hashlib.sha256()
+        for name, parameter in self.model.named_parameters():
+            digest.update(f"{name} {parameter.detach().double().sum().item()!r}".encode())
+        return f"in memory@{digest.hexdigest()[:16]}"
+
+    @property
+    def tokens_per_frame(self) -> int | None:
+        """None where it depends on the size of the frames."""
+        return None
+
+    @property
+    def geometry(self) -> Geometry:
+        config = self.decoder.config
+        return Geometry(
+            num_layers=config.num_hidden_layers,
+            num_kv_heads=config.num_key_value_heads,
+            head_dim=self.decoder.layers[0].self_attn.head_dim,
+            tokens_per_frame=self.tokens_per_frame,
+            dtype=str(self.model.dtype).removeprefix("torch."),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def extend(self, memory: KV | None, kv: KV) -> KV:
+        new = self._placed(memory, kv)
+        if memory is None:
+            return new
+        return KV(
+            torch.cat((_match_batch(memory.keys, new.keys), new.keys), dim=-2),
+            torch.cat((_match_batch(memory.values, new.values), new.values), dim=-2),
+            torch.cat((memory.positions, new.positions), dim=-1),
+            rotated=True,
+        )
+
+    def _placed(self, memory: KV | None, kv: KV) -> KV:
+        """`kv` rotated to where it stands behind `memory`: here, to its own positions."""
+        return KV(self.rotate(kv.keys, kv.positions), kv.values, kv.positions, rotated=True)
+
+    def rotate(self, keys, positions):
+        rows = positions.flatten(1, 2).to(keys.device)
+        cos, sin = self.decoder.rotary_emb(keys, rows if self.num_axes > 1 else rows[0])
+        return rotate(keys, *(part.unflatten(0, positions.shape[1:3]) for part in (cos, sin)))
+
+    def encode_text(self, text: str) -> Int[Tensor, " tokens"]:
+        ids = self.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        return ids[0].long().to(self.device)
+
+    def embed_text(self, text: str) -> Float[Tensor, "tokens hidden"]:
+        return self.embed_ids(self.encode_text(text))
+
+    def embed_ids(self, ids: Int[Tensor, "*batch tokens"]) -> Float[Tensor, "*batch tokens hidden"]:
+        return self.model.get_input_embeddings()(ids.to(self.device))
+
+    def logits(self, ids: Int[Tensor, " tokens"], cache: DynamicCache) -> Float[Tensor, "tokens vocab"]:
+        return self.model(**self._inputs(ids, cache)).logits[0].float()
+
+    def attention(
+        self, ids: Int[Tensor, " tokens"], cache: DynamicCache
+    ) -> Float[Tensor, "layers heads cached"]:
+        cached = cache.get_seq_length()
+        with _attention_weights(self.decoder):
+            output = self.decoder(**self._inputs(ids, cache), output_attentions=True)
+        return torch.stack([weights[0, :, -1, :cached] for weights in output.attentions])
+
+    def generate(self, ids: Int[Tensor, " tokens"], cache: DynamicCache, **options: Any) -> str:
+        tokens = self.generate_ids(ids, cache, **options)
+        return self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+
+    def generate_ids(
+        self, ids: Int[Tensor, " tokens"], cache: DynamicCache, **options: Any
+    ) -> Int[Tensor, " new_tokens"]:
+        """Greedy unless `do_sample`; 64 new tokens by default, as in Video-X^2L's released example.
+
+        stop_strings: the answer ends with the token that completes one of them.
+
+        Raises X2LError for beam search, which would need a cache for every beam.
+        """
+        if options.get("num_beams", 1) > 1:
+            raise X2LError(f"num_beams: expected 1, got {options['num_beams']}")
+        if stop := options.pop("stop_strings", None):
+            options["stopping_criteria"] = [_StopAt(self.tokenizer, tuple(stop), len(ids))]
+        seen = cache.get_seq_length() + len(ids)
+        output = self.model.generate(
+            **self._inputs(ids, cache),
+            attention_mask=torch.ones(1, seen, dtype=torch.long, device=self.device),
+            **{"max_new_tokens": 64, "do_sample": False, **options},
+        )
+        return output[0, len(ids) :]
+
+    def streamer(self, on_text: Callable[[str], Any]) -> TextStreamer:
+        streamer = TextStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        streamer.on_finalized_text = lambda text, stream_end=False: on_text(text)
+        return streamer
+
+    def unknown_words(self, text: str) -> list[str]:
+        return unknown_words(self.tokenizer, text)
+
+    def _inputs(self, ids: Int[Tensor, " tokens"], cache: DynamicCache) -> dict[str, Any]:
+        """What a transformers model is given to read `ids` behind `cache`."""
+        return {
+            "input_ids": ids[None].to(self.device),
+            "past_key_values": cache,
+            "position_ids": self._position_ids(next_position(cache), cache.get_seq_length(), len(ids)),
+            "use_cache": True,
+        }
+
+    def _position_ids(self, position: int, num_cached: int, count: int) -> Int[Tensor, "*axes 1 count"]:
+        """Of text. Models with several axes are also given the index in the sequence, in front."""
+        positions = torch.arange(position, position + count, device=self.device)
+        if self.num_axes == 1:
+            return positions[None]
+        rows = torch.arange(num_cached, num_cached + count, device=self.device)
+        return torch.stack([rows, *[positions] * self.num_axes])[:, None]
+
+
+def memory_cache(memory: KV | None, batch: int) -> DynamicCache:
+    """A cache that holds a memory for every video of a batch, without copying it."""
+    if memory is None:
+        return DynamicCache()
+    shape = (batch, *memory.keys.shape[-4:])
+    return filled_cache(memory.keys.expand(shape), memory.values.expand(shape))
+
+
+def with_options(question: Question) -> str:
+    """The question, its options as (A), (B), ... one per line behind it."""
+    options = zip(question.letters, question.options, strict=True)
+    lines = [f"({letter}) {option}" for letter, option in options]
+    return "\n".join([question.text, *lines])
+
+
+def _match_batch(memory: Tensor, new: Tensor) -> Tensor:
+    """One memory may be shared by a batch (the prefix is)."""
+    return memory.expand(*new.shape[: new.ndim - 4], *memory.shape[-4:])
+
+
+@dataclass
+class _StopAt(StoppingCriteria):
+    """Stops behind a text; transformers' own criterion needs a tokenizer that can spell any."""
+
+    tokenizer: PreTrainedTokenizerBase
+    texts: tuple[str, ...]
+    prompt_tokens: int
+
+    def __call__(self, input_ids: Tensor, scores: Tensor | None, **kwargs: Any) -> Tensor:
+        said = self.tokenizer.decode(input_ids[0, self.prompt_tokens :], skip_special_tokens=True)
+        return torch.tensor([any(text in said for text in self.texts)], device=input_ids.device)
+
+
+@contextmanager
+def _attention_weights(decoder: PreTrainedModel) -> Iterator[None]:
+    """Only the eager implementation returns attention weights; the others never form them."""
+    implementation = decoder.config._attn_implementation
+    decoder.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        decoder.set_attn_implementation(implementation)

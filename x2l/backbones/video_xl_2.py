@@ -1,0 +1,185 @@
+"""Video-XL-2: time stamps between groups of four frames, and a pre-fill that looks at blocks nearby."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from x2l.backbones._loading import fingerprint_of, load_video_xl_2
+from x2l.backbones._reading import Block, ReadingBackbone
+from x2l.backbones._sparse_prefill import SparsePass
+from x2l.backbones._video_xl_2_model import VideoXL2ForCausalLM
+from x2l.backbones.video_xl import SYSTEM_PROMPT, question_prompt
+from x2l.pixels import Preprocessing
+from x2l.types import KV, Chunk, Clip, Question, VideoFacts, X2LError, joined
+
+TEXT = -1
+"""The group of tokens that everything behind them sees: the prompt and time stamps."""
+
+
+@dataclass(frozen=True)
+class GroupedMemory(KV):
+    """A memory that knows which group of frames each token is of (TEXT: of none)."""
+
+    groups: Int[Tensor, " tokens"] | None = None
+
+    @property
+    def next_group(self) -> int:
+        return int(self.groups.max()) + 1
+
+
+class VideoXL2(ReadingBackbone):
+    """Video-XL-2: SigLIP, an auto-encoder over four frames, time stamps, and a sparse pre-fill.
+
+    Visual tokens see the prompt, every time stamp, their own block of groups and the blocks right before it;
+    time stamps see everything. A question sees all that is in the cache.
+
+    Compressed as in the paper by `mean_pool` with ratios 1 and 4, edge_ratio 1 and remainder "drop", in
+    chunks of 16 frames.
+
+    Source: Video-XL-2 (arXiv 2506.19225); numerics of its released code.
+    """
+
+    frames_per_step = 4
+
+    def __init__(
+        self,
+        model: VideoXL2ForCausalLM,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        identity: str | None = None,
+        block_groups: int = 4,
+        previous_blocks: int = 3,
+        frames_per_batch: int = 64,
+    ):
+        super().__init__(model, tokenizer, identity)
+        self.block_groups, self.previous_blocks = block_groups, previous_blocks
+        self.frames_per_batch = frames_per_batch
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str,
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        attention: str = "sdpa",
+        block_groups: int = 4,
+        previous_blocks: int = 3,
+        frames_per_batch: int = 64,
+    ) -> VideoXL2:
+        """Load a checkpoint folder: config.json, safetensors and a tokenizer.
+
+        dtype: fp32, bf16 or fp16, or torch's names for them.
+
+        attention: for questions, an implementation known to transformers (sdpa, eager, ...).
+
+        block_groups, previous_blocks: groups of four frames in a block of the pre-fill, and how many blocks
+        before its own a visual token sees.
+        """
+        numbers = {
+            "block_groups": block_groups,
+            "previous_blocks": previous_blocks,
+            "frames_per_batch": frames_per_batch,
+        }
+        for name, number in numbers.items():
+            if number < 1:
+                raise X2LError(f"backbone.{name}: expected at least 1, got {number}")
+        network, tokenizer = load_video_xl_2(model, device, dtype, attention)
+        identity = f"{fingerprint_of(network, model)}, blocks {block_groups}/{previous_blocks}"
+        return cls(network, tokenizer, identity, **numbers)
+
+    def pieces(self, clip: Clip) -> Iterator[str | Block]:
+        vision = self.model.config.vision
+        preprocess = Preprocessing(vision.image_size, short_side=None, mean=(0.5,) * 3, std=(0.5,) * 3)
+        features = [
+            self.model.model.vision_tower(preprocess(frames).to(self.device, self.model.dtype))
+            for frames in _batches(clip.frames, self.frames_per_batch)
+        ]
+        groups = self.model.visual_tokens(torch.cat(features))
+        for second, tokens in zip(clip.times_s[:: self.frames_per_step], groups, strict=True):
+            yield f"Time {round(float(second), 1)}s:"
+            yield Block(tokens)
+
+    def begin(self, video: VideoFacts | None = None) -> GroupedMemory:
+        return self.prefill_prompt(self.embed_text(SYSTEM_PROMPT))
+
+    def prefill_prompt(self, embeds: Float[Tensor, "tokens hidden"]) -> GroupedMemory:
+        """KV of text in front of the video."""
+        sizes, where = self.geometry, {"device": self.device, "dtype": self.model.dtype}
+        empty = torch.empty(sizes.num_layers, sizes.num_kv_heads, 0, sizes.head_dim, **where)
+        nowhere = torch.empty(1, 1, 1, 0, dtype=torch.long, device=self.device)
+        memory = GroupedMemory(empty, empty, nowhere, True, nowhere.flatten())
+        is_text = torch.ones(len(embeds), dtype=torch.bool, device=self.device)
+        return self._prefill_rows(embeds, is_text, torch.zeros_like(is_text, dtype=torch.long), memory)
+
+    def extend(self, memory: KV | None, kv: KV) -> GroupedMemory:
+        """Raises X2LError for a compressed chunk: blocks are known of whole chunks only."""
+        if not isinstance(kv, GroupedMemory):
+            if memory is not None:
+                raise X2LError("compressor.memory: expected full, blocks are known of whole chunks only")
+            kv = _grouped(kv, torch.full((kv.num_tokens,), TEXT, device=kv.keys.device))
+        groups = kv.groups if memory is None else torch.cat((memory.groups, kv.groups))
+        return _grouped(super().extend(memory, kv), groups)
+
+    def prefill(self, chunk: Chunk, memory: GroupedMemory) -> GroupedMemory:
+        """Block by block. Raises X2LError for a chunk that `read` did not make."""
+        if chunk.is_text is None:
+            raise X2LError(f"chunk {chunk.index}: has no time stamps, expected one made by read()")
+        is_text = chunk.is_text.to(self.device)
+        groups = memory.next_group + groups_of(is_text)
+        made = []
+        for rows in _runs(groups // self.block_groups):
+            kv = self._prefill_rows(chunk.visual_tokens[rows], is_text[rows], groups[rows], memory)
+            memory = self.extend(memory, kv)
+            made.append(kv)
+        return _grouped(joined(made), torch.cat([kv.groups for kv in made]))
+
+    def _prefill_rows(
+        self,
+        embeds: Float[Tensor, "tokens hidden"],
+        is_text: Bool[Tensor, " tokens"],
+        groups: Int[Tensor, " tokens"],
+        memory: GroupedMemory,
+    ) -> GroupedMemory:
+        """KV of tokens of one block behind `memory`."""
+        first_seen = int(groups[0]) // self.block_groups - self.previous_blocks
+        near = (memory.groups == TEXT) | (memory.groups // self.block_groups >= first_seen)
+        start = memory.num_tokens
+        positions = torch.arange(start, start + len(embeds), device=self.device)
+        sparse = SparsePass(memory.keys, memory.values, near, is_text)
+        keys, values = self.decoder.prefill(embeds, positions, sparse)
+        kv = KV(keys, values, positions[None, None, None])
+        return _grouped(kv, groups.masked_fill(is_text, TEXT))
+
+    def encode_question(self, question: Question) -> Int[Tensor, " tokens"]:
+        """The template of Video-XL."""
+        return self.encode_text(question_prompt(question))
+
+
+def groups_of(is_text: Bool[Tensor, " tokens"]) -> Int[Tensor, " tokens"]:
+    """Which group of frames each token of a chunk belongs to: one starts where text follows visual tokens."""
+    starts = is_text[1:] & ~is_text[:-1]
+    return torch.cat((starts.new_zeros(1), starts)).cumsum(0)
+
+
+def _runs(labels: Int[Tensor, " tokens"]) -> Iterator[slice]:
+    """Where consecutive tokens have one label."""
+    changes = (labels.diff() != 0).nonzero()[:, 0] + 1
+    return (slice(*ends) for ends in pairwise([0, *changes.tolist(), len(labels)]))
+
+
+def _grouped(kv: KV, groups: Int[Tensor, " tokens"]) -> GroupedMemory:
+    return GroupedMemory(kv.keys, kv.values, kv.positions, kv.rotated, groups)
+
+
+def _batches(
+    frames: UInt8[np.ndarray, "frames height width 3"], size: int
+) -> Iterator[UInt8[np.ndarray, "batch height width 3"]]:
+    return (frames[start : start + size] for start in range(0, len(frames), size))

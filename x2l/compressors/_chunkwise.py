@@ -1,0 +1,89 @@
+"""Compressors that are a function of a chunk's finished KV; the pre-fill, edges and text are done here."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Literal
+
+from x2l.interfaces import Backbone, Compressor, chunk_kv
+from x2l.types import KV, Chunk, ChunkKV, X2LError, joined
+
+
+@dataclass
+class ChunkCompressor(Compressor):
+    """Pre-fills chunks plainly; every level is a function of the chunk's full KV, `compress`.
+
+    Text between the frames of a chunk is kept as it is: each run of visual tokens is compressed by itself.
+
+    memory: what later chunks see of a chunk, its full KV or, in a pass of its own for each ratio, the
+        compressed one.
+    edge_ratio: ratio of the first and the last chunk in every level; None treats them like the others.
+    """
+
+    memory: Literal["full", "compressed"] = field(default="full", kw_only=True)
+    edge_ratio: int | None = field(default=None, kw_only=True)
+
+    def __post_init__(self):
+        check_edge_ratio(self.edge_ratio)
+
+    @abstractmethod
+    def compress(self, kv: KV, ratio: int) -> KV:
+        """About `kv.num_tokens / ratio` tokens that stand for `kv`, ratio > 1. Keys are un-rotated."""
+
+    def encode(
+        self, backbone: Backbone, prefix: KV, chunks: Iterable[Chunk], ratios: Sequence[int]
+    ) -> Iterator[ChunkKV]:
+        passes = [tuple(ratios)] if self.memory == "full" else [(ratio,) for ratio in ratios]
+        memories = [backbone.extend(None, prefix)] * len(passes)
+        for chunk, is_edge in with_edges(chunks):
+            levels, full, made = {}, {}, {}
+            for i, of_pass in enumerate(passes):
+                memory = memories[i]
+                # Passes are equal until their memories differ: the first chunk is computed once.
+                if id(memory) not in full:
+                    full[id(memory)] = backbone.prefill(chunk, memory)
+                kv = full[id(memory)]
+                for ratio in of_pass:
+                    key = id(memory), self.edge_ratio if is_edge and self.edge_ratio else ratio
+                    if key not in made:
+                        made[key] = self._level(kv, chunk, key[1])
+                    levels[ratio] = made[key]
+                seen = kv if self.memory == "full" else levels[of_pass[0]]
+                memories[i] = backbone.extend(memory, seen)
+            yield chunk_kv(chunk, levels)
+
+    def _level(self, kv: KV, chunk: Chunk, ratio: int) -> KV:
+        if ratio == 1:
+            return kv
+        if chunk.is_text is None:
+            return self.compress(kv, ratio)
+        runs = runs_of(kv, chunk.is_text.tolist())
+        return joined(run if is_text else self.compress(run, ratio) for is_text, run in runs)
+
+
+def runs_of(kv: KV, is_text: Sequence[bool]) -> Iterator[tuple[bool, KV]]:
+    """Consecutive tokens of one kind: whether they are text, and their KV."""
+    start = 0
+    for kind, group in groupby(is_text):
+        stop = start + len(list(group))
+        yield kind, kv.part(slice(start, stop))
+        start = stop
+
+
+def with_edges(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, bool]]:
+    """Each chunk with whether it is the first or the last, looking one chunk ahead."""
+    chunks = iter(chunks)
+    current, is_first = next(chunks, None), True
+    while current is not None:
+        following = next(chunks, None)
+        yield current, is_first or following is None
+        current, is_first = following, False
+
+
+def check_edge_ratio(ratio: int | None) -> None:
+    """Raise X2LError unless it is a positive integer or None."""
+    if ratio is not None and ratio < 1:
+        raise X2LError(f"compressor.edge_ratio: expected a positive integer or null, got {ratio}")
