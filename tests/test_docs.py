@@ -1,0 +1,70 @@
+"""The pages in docs, followed to the letter."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from stock_models import FOLDER, QUESTION, TEXT, TOWER
+from transformers import AutoTokenizer, LlavaNextVideoConfig, LlavaNextVideoForConditionalGeneration
+
+from x2l import registry
+from x2l.video import Sampling, open_video
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "needles.mp4"
+PAGE = Path(__file__).parents[1] / "docs" / "bring_your_own_model.md"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A tiny LLaVA-NeXT-Video, on the tokenizer of a family that is shipped."""
+    folder = tmp_path_factory.mktemp("llava_next_video")
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER / "llava_onevision")
+    tokenizer.save_pretrained(folder)
+    config = LlavaNextVideoConfig(
+        text_config=TEXT | {"model_type": "llama", "vocab_size": len(tokenizer)},
+        vision_config=TOWER | {"model_type": "clip_vision_model", "image_size": 24, "patch_size": 6},
+        video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=4,
+    )
+    torch.manual_seed(0)
+    LlavaNextVideoForConditionalGeneration(config).save_pretrained(folder)
+    settings = '{"size": {"shortest_edge": 24}, "crop_size": {"height": 24, "width": 24}, '
+    settings += '"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "resample": 3}'
+    (folder / "video_preprocessor_config.json").write_text(settings)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def backbone(checkpoint, tmp_path_factory):
+    plugin = tmp_path_factory.mktemp("plugin") / "llava_next_video.py"
+    plugin.write_text(blocks("python")[0])
+    registry.load_plugin(plugin)
+    return registry.build("backbone", {"name": "llava_next_video", "model": str(checkpoint)})
+
+
+@torch.no_grad()
+def test_the_family_of_the_page_holds_the_law_of_the_page(backbone):
+    sample = open_video(EXAMPLE, Sampling(num_frames=6), chunk_frames=2)
+    spaces = {}
+    exec(blocks("python")[1], spaces)
+    whole = next(open_video(EXAMPLE, Sampling(num_frames=6), chunk_frames=6).clips())
+    pixels = []
+    hook = backbone.model.model.vision_tower.register_forward_pre_hook(
+        lambda module, given: pixels.append(given[0])
+    )
+    (block,) = backbone.pieces(whole)
+    hook.remove()
+    before, after = backbone._around_the_video(QUESTION)
+    ids = backbone.encode_text(before + "<video>" * len(block.tokens) + after)[None]
+    spaces["assert_identity"](backbone, sample, QUESTION, input_ids=ids, pixel_values_videos=pixels[0][None])
+
+
+def test_every_field_of_the_table_exists(backbone):
+    names = re.findall(r"^\| `(\w+)", PAGE.read_text(encoding="utf-8"), re.M)
+    assert len(names) == 8 and all(hasattr(backbone, name) for name in names)

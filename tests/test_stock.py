@@ -1,0 +1,241 @@
+"""transformers' own video models behind x2l's interface: the same pixels, prompts, logits and tokens."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from stock_models import ANSWERED, FAMILIES, FOLDER, QUESTION, checkpoint, clips, stock_backbone, video
+
+from x2l import registry
+from x2l.cache import assemble
+from x2l.compressors.identity import Identity
+from x2l.compressors.mean_pool import MeanPool
+from x2l.types import DROPPED, IndexSpec, Plan, VideoIndex, X2LError
+
+LATER = replace(QUESTION, history=((QUESTION.text, ANSWERED),))
+PIXELS = ("pixel_values_videos", "pixel_values")
+
+families = pytest.mark.parametrize("name", FAMILIES)
+
+
+@pytest.fixture(scope="module")
+def backbones(tmp_path_factory):
+    """Each family once, through the path that a user takes: saved as a checkpoint and loaded by name."""
+    made = {}
+
+    def backbone(name):
+        if name not in made:
+            made[name] = stock_backbone(name, tmp_path_factory.mktemp(name))
+        return made[name]
+
+    return backbone
+
+
+def stock_inputs(name: str, longer: bool = False) -> dict[str, torch.Tensor]:
+    """What the stock processor made of the video and the question, with an earlier turn or without."""
+    stored = load_file(FOLDER / name / "inputs.safetensors")
+    text = {key.removeprefix("longer."): value for key, value in stored.items() if key.startswith("longer.")}
+    whole = {key: value for key, value in stored.items() if not key.startswith("longer.")}
+    return whole | text if longer else whole
+
+
+@torch.no_grad()
+def index_of(backbone, compressor=None, frames_per_chunk=2, ratios=(1, 4)) -> VideoIndex:
+    prefix = backbone.begin(video().video)
+    chunks = chunks_of(backbone, prefix.num_tokens, frames_per_chunk)
+    encoded = tuple((compressor or Identity()).encode(backbone, prefix, chunks, ratios))
+    return VideoIndex(prefix, encoded, IndexSpec(backbone.identity, backbone.geometry, {}, {}))
+
+
+def chunks_of(backbone, position: int, frames_per_chunk: int = 2):
+    for number, clip in enumerate(clips(frames_per_chunk)):
+        chunk = backbone.read(number, clip, position)
+        position = chunk.next_position
+        yield chunk
+
+
+def close(actual, expected):
+    """The law's own tolerance: 1e-5 of the largest logit, or of 1."""
+    assert (actual - expected).abs().max() <= 1e-5 * max(1, expected.abs().max())
+
+
+@families
+@pytest.mark.parametrize("longer", [False, True], ids=["one turn", "two turns"])
+@pytest.mark.parametrize("frames_per_chunk", [2, 4, 6])
+@torch.no_grad()
+def test_identity_with_original_positions_is_the_stock_model(name, longer, frames_per_chunk, backbones):
+    backbone, inputs = backbones(name), stock_inputs(name, longer)
+    question = backbone.encode_question(LATER if longer else QUESTION)
+    assert question.tolist() == inputs["input_ids"][0, -len(question) :].tolist()
+    expected = backbone.model(**inputs).logits[0, -len(question) :]
+    index = index_of(backbone, frames_per_chunk=frames_per_chunk)
+    for plan in (Plan((1,) * len(index.chunks)), Plan((4,) * len(index.chunks))):
+        cache = assemble(index, plan, backbone, "original")
+        assert cache.get_seq_length() + len(question) == inputs["input_ids"].shape[1]
+        close(backbone.logits(question, cache), expected)
+
+
+@families
+@torch.no_grad()
+def test_identity_generates_the_tokens_of_the_stock_model(name, backbones):
+    backbone, inputs = backbones(name), stock_inputs(name)
+    options = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": -1}
+    backbone.model.model.rope_deltas = None
+    expected = backbone.model.generate(**inputs, **options)[0, inputs["input_ids"].shape[1] :]
+    index = index_of(backbone)
+    cache = assemble(index, Plan((1,) * len(index.chunks)), backbone, "original")
+    assert backbone.generate_ids(backbone.encode_question(QUESTION), cache, **options).equal(expected)
+
+
+@families
+@torch.no_grad()
+def test_pixels_are_those_of_the_stock_processor(name, backbones):
+    backbone, inputs = backbones(name), stock_inputs(name)
+    expected = next(inputs[key] for key in PIXELS if key in inputs)
+    seen = []
+    tower = getattr(backbone.model.model, "visual", None) or getattr(
+        backbone.model.model, "vision_tower", getattr(backbone.model.model, "vision_model", None)
+    )
+    hook = tower.register_forward_pre_hook(
+        lambda module, given, named: seen.append(given[0] if given else named["pixel_values"]),
+        with_kwargs=True,
+    )
+    list(backbone.pieces(video()))
+    hook.remove()
+    torch.testing.assert_close(seen[0].flatten(), expected.flatten(), atol=1e-5, rtol=0)
+
+
+@families
+@torch.no_grad()
+def test_tokens_do_not_depend_on_how_the_video_is_cut(name, backbones):
+    backbone = backbones(name)
+    start = backbone.begin(video().video).num_tokens
+    whole, *_ = chunks_of(backbone, start, 6)
+    parts = list(chunks_of(backbone, start, 2))
+    torch.testing.assert_close(torch.cat([part.visual_tokens for part in parts]), whole.visual_tokens)
+    assert torch.cat([part.positions for part in parts], dim=1).equal(whole.positions)
+    assert parts[-1].next_position == whole.next_position
+    if whole.is_text is not None:
+        assert torch.cat([part.is_text for part in parts]).equal(whole.is_text)
+    if whole.deepstack is not None:
+        torch.testing.assert_close(torch.cat([part.deepstack for part in parts], dim=1), whole.deepstack)
+    assert whole.tokens_by_step().flatten(0, 1).equal(backbone.embed(video().frames, video().times_s))
+
+
+@families
+@torch.no_grad()
+def test_text_between_frames_is_kept_and_frames_are_pooled(name, backbones):
+    backbone = backbones(name)
+    index = index_of(backbone, MeanPool(), ratios=(1, 4, 1000))
+    chunk = next(chunks_of(backbone, index.prefix.num_tokens))
+    num_text = 0 if chunk.is_text is None else int(chunk.is_text.sum())
+    num_runs = 1 if chunk.is_text is None else chunk.num_steps
+    num_visual = len(chunk.visual_tokens) - num_text
+    sizes = {ratio: level.num_tokens - num_text for ratio, level in index.chunks[0].levels.items()}
+    assert sizes == {1: num_visual, 4: num_runs * -(-num_visual // num_runs // 4), 1000: num_runs}
+    if num_text:
+        full, pooled = (index.chunks[0].levels[ratio] for ratio in (1, 1000))
+        first = slice(0, int(chunk.is_text.int().argmin()))
+        assert first.stop > 0 and pooled.part(first).keys.equal(full.part(first).keys)
+
+
+@families
+@pytest.mark.parametrize("memory", ["full", "compressed"])
+@torch.no_grad()
+def test_what_later_chunks_see_is_an_option(name, memory, backbones):
+    full, other = (index_of(backbones(name), MeanPool(memory=m), ratios=(4,)) for m in ("full", memory))
+    same = [
+        a.levels[4].values.equal(b.levels[4].values) for a, b in zip(full.chunks, other.chunks, strict=True)
+    ]
+    assert same == ([True] * 3 if memory == "full" else [True, False, False])
+
+
+@families
+@torch.no_grad()
+def test_contiguous_positions_are_counted_from_0(name, backbones):
+    """A hybrid memory is one that the model could have seen: the same keys at 0, 1, 2, ..."""
+    backbone = backbones(name)
+    index = index_of(backbone, MeanPool())
+    cache = assemble(index, Plan((4, 1, DROPPED)), backbone)
+    kept = [index.prefix, index.chunks[0].levels[4], index.chunks[1].levels[1]]
+    start = 0
+    for kv in kept:
+        where = torch.arange(start, start + kv.num_tokens).expand(backbone.num_axes, 1, 1, -1)
+        expected = backbone.rotate(kv.keys, where)
+        for layer, keys in zip(cache.layers, expected, strict=True):
+            torch.testing.assert_close(layer.keys[0, :, start : start + kv.num_tokens], keys)
+        start += kv.num_tokens
+    assert cache.position_shift == 0
+
+
+@families
+@torch.no_grad()
+def test_original_positions_keep_their_gaps(name, backbones):
+    backbone = backbones(name)
+    index = index_of(backbone, MeanPool())
+    whole, gap = (assemble(index, Plan(plan), backbone, "original") for plan in ((1, 1, 1), (1, DROPPED, 1)))
+    last = index.chunks[2].levels[1].num_tokens
+    for one, other in zip(whole.layers, gap.layers, strict=True):
+        stop = -1 if name == "llava_onevision" else None  # its new line depends on what is in front of it
+        part = slice(-last - (stop is not None), stop)
+        assert one.keys[:, :, part].equal(other.keys[:, :, part])
+    missing = index.chunks[1].levels[1].num_tokens
+    assert gap.position_shift == whole.position_shift + missing
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl"])
+def test_pairs_of_frames_need_chunks_of_pairs(name, backbones):
+    with pytest.raises(X2LError, match="chunk_frames: expected a multiple of 2 for this backbone, got 3"):
+        backbones(name).read(0, clips(3)[0], 0)
+    odd = backbones(name).read(0, clips(5, num_frames=5)[0], 0)
+    assert odd.num_steps == 3
+
+
+def test_frames_can_be_made_smaller(tmp_path):
+    small = stock_backbone("qwen2_5_vl", tmp_path, max_pixels=256)
+    grid = small.patches(video())[1]
+    assert grid[1] * grid[2] * 16 <= 256
+    assert "max_pixels 256" in small.identity
+    with pytest.raises(X2LError, match=r"backbone.max_pixels: expected at least 1, got 0"):
+        registry.build("backbone", {"name": "qwen2_5_vl", "model": str(tmp_path), "max_pixels": 0})
+
+
+def test_a_checkpoint_of_another_family_is_named(tmp_path):
+    folder = checkpoint("qwen2_5_vl", tmp_path)
+    with pytest.raises(X2LError, match="its type is qwen2_5_vl, expected internvl"):
+        registry.build("backbone", {"name": "internvl", "model": str(folder)})
+
+
+def test_a_template_without_a_place_for_the_video_is_named(tmp_path):
+    folder = checkpoint("internvl", tmp_path)
+    (folder / "chat_template.jinja").write_text("{{ messages[0]['content'][1]['text'] }}")
+    backbone = registry.build("backbone", {"name": "internvl", "model": str(folder)})
+    with pytest.raises(X2LError, match="its chat template puts no <video> where the video stands"):
+        backbone.begin()
+
+
+def test_an_older_checkpoint_keeps_its_template_and_settings_elsewhere(tmp_path):
+    """Before transformers 5: chat_template.json, preprocessor_config.json, and limits by other names."""
+    new = stock_backbone("qwen2_5_vl", tmp_path)
+    settings = json.loads((tmp_path / "processor_config.json").read_text())["video_processor"]
+    size = settings.pop("size")
+    settings |= {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+    template = (tmp_path / "chat_template.jinja").read_text()
+    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    for name in ("processor_config.json", "chat_template.jinja"):
+        (tmp_path / name).unlink()
+    old = registry.build("backbone", {"name": "qwen2_5_vl", "model": str(tmp_path)})
+    assert old.encode_question(QUESTION).equal(new.encode_question(QUESTION))
+    assert old.patches(video())[0].equal(new.patches(video())[0])
+
+
+@pytest.mark.parametrize("missing", ["tokenizer.json", "model.safetensors", "config.json"])
+def test_an_incomplete_checkpoint_is_one_line(missing, tmp_path):
+    folder = checkpoint("smolvlm", tmp_path)
+    (folder / missing).unlink()
+    with pytest.raises(X2LError, match=r"backbone.model: .* cannot be loaded, ") as caught:
+        registry.build("backbone", {"name": "smolvlm", "model": str(folder)})
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,93 @@
+"""What Qwen's video models share: frames of any shape, pairs of them in one step, positions in space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from x2l.backbones._loading import load_stock
+from x2l.backbones._stock import StockBackbone
+from x2l.frames import multiples, normalised, patches, resized
+from x2l.types import Clip, X2LError
+
+
+class QwenVL(StockBackbone):
+    """A model whose frames keep their shape, and whose tokens have positions in time, height and width."""
+
+    placeholder = "<|video_pad|>"
+    num_axes = 3
+    frames_per_step = 2
+    needed_settings = ("patch_size", "merge_size", "image_mean", "image_std")
+    budget_is_of_the_video: ClassVar[bool] = False
+    """Whether the processor's limits on pixels are those of all frames together."""
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str,
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        attention: str = "sdpa",
+        max_pixels: int | None = None,
+    ) -> QwenVL:
+        """Load a checkpoint folder or a model of the hub, from safetensors only.
+
+        dtype: fp32, bf16 or fp16, or torch's names for them.
+
+        attention: an implementation known to transformers (sdpa, eager, flash_attention_2, ...).
+
+        max_pixels: of a frame; None: what the checkpoint's processor allows, maybe thousands of tokens.
+
+        Raises X2LError naming the model and what is wrong with it.
+        """
+        if max_pixels is not None and max_pixels < 1:
+            raise X2LError(f"backbone.max_pixels: expected at least 1, got {max_pixels}")
+        network, tokenizer, settings, identity = load_stock(model, cls, device, dtype, attention)
+        if max_pixels is not None:
+            settings = {**settings, "max_pixels_per_frame": max_pixels}
+            identity = f"{identity}, max_pixels {max_pixels}"
+        return cls(network, tokenizer, settings, identity)
+
+    def patches(self, clip: Clip) -> tuple[Float[Tensor, "patches values"], tuple[int, int, int]]:
+        """The clip as the tower reads it, and its grid of patches (t, h, w)."""
+        settings = self.settings
+        patch, merge = settings["patch_size"], settings["merge_size"]
+        height, width = self._size(clip, patch * merge)
+        pixels = normalised(resized(clip.frames, height, width, settings), settings)
+        flat, grid = patches(pixels, patch, merge, self.frames_per_step)
+        return flat.to(self.device, self.model.dtype), grid
+
+    def _size(self, clip: Clip, factor: int) -> tuple[int, int]:
+        num_frames = 1
+        if self.budget_is_of_the_video:
+            num_frames = clip.video.num_frames if clip.video else len(clip.frames)
+        least, most = _limits(self.settings)
+        if own_limit := self.settings.get("max_pixels_per_frame"):
+            most = min(most, own_limit * num_frames)
+        step = self.frames_per_step if self.budget_is_of_the_video else 1
+        return multiples(*clip.frames.shape[1:3], factor, min(least, most), most, num_frames, step)
+
+    def merged(self, grid: tuple[int, int, int]) -> tuple[int, int, int]:
+        """The grid of visual tokens: patches are merged side by side."""
+        merge = self.settings["merge_size"]
+        return grid[0], grid[1] // merge, grid[2] // merge
+
+    def look(self, clip: Clip) -> tuple[Any, tuple[int, int, int]]:
+        """What the tower makes of a clip, and its grid of visual tokens."""
+        flat, grid = self.patches(clip)
+        seen = self.model.model.get_video_features(flat, torch.tensor([grid], device=self.device))
+        return seen, self.merged(grid)
+
+
+def _limits(settings: Mapping[str, Any]) -> tuple[int, int]:
+    """Fewest and most pixels: older checkpoints name them min_pixels and max_pixels."""
+    size = settings.get("size") or {}
+    return (
+        settings.get("min_pixels") or size["shortest_edge"],
+        settings.get("max_pixels") or size["longest_edge"],
+    )

@@ -1,0 +1,180 @@
+"""transformers' own video models as backbones; a family adds how it sees and what stands between frames.
+
+The prompt is the chat template of the model's own tokenizer. Chunks are pre-filled one behind the other on
+the stock decoder, which is the whole video in one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from x2l.backbones._language_model import memory_cache, with_options
+from x2l.backbones._loading import load_stock
+from x2l.backbones._reading import ReadingBackbone
+from x2l.hub import one_line
+from x2l.types import KV, Chunk, Question, VideoFacts, X2LError
+
+
+class StockBackbone(ReadingBackbone):
+    """One of transformers' video models. A family subclasses this in a file of its own.
+
+    settings: of the checkpoint's video processor (preprocessor_config.json and its kin).
+    """
+
+    placeholder: ClassVar[str] = "<video>"
+    """What stands for the video in the text that the chat template makes."""
+    model_types: ClassVar[frozenset[str]] = frozenset()
+    """`model_type` of the checkpoints that the family can read."""
+    needed_settings: ClassVar[tuple[str, ...]] = ("image_mean", "image_std")
+    """Settings of the video processor that the family reads; a checkpoint without them is refused."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        settings: Mapping[str, Any],
+        identity: str | None = None,
+    ):
+        super().__init__(model, tokenizer, identity)
+        self.settings = settings
+
+    @classmethod
+    def from_pretrained(
+        cls, model: str, *, device: str = "cpu", dtype: str = "float32", attention: str = "sdpa"
+    ) -> StockBackbone:
+        """Load a checkpoint folder or a model of the hub, from safetensors only.
+
+        dtype: fp32, bf16 or fp16, or torch's names for them.
+
+        attention: an implementation known to transformers (sdpa, eager, flash_attention_2, ...).
+
+        Raises X2LError naming the model and what is wrong with it.
+        """
+        return cls(*load_stock(model, cls, device, dtype, attention))
+
+    def intro(self, video: VideoFacts | None) -> str:
+        """Text between the prompt and the first frame."""
+        return ""
+
+    def outro(self) -> str:
+        """Text between the last frame and the question."""
+        return ""
+
+    def begin(self, video: VideoFacts | None = None) -> KV:
+        embeds = self.embed_ids(self.prompt_ids(video))
+        positions = torch.arange(len(embeds), device=self.device).expand(self.num_axes, -1)
+        return self._prefill(embeds, None, positions)
+
+    def prompt_ids(self, video: VideoFacts | None = None) -> Int[Tensor, " tokens"]:
+        """Everything in front of the first frame."""
+        before, _ = self._around_the_video(Question("?"))
+        return self.encode_text(before + self.intro(video))
+
+    def prefill(self, chunk: Chunk, memory: KV) -> KV:
+        """Raises X2LError for a chunk that does not say where it stands (one that `read` did not make)."""
+        if chunk.positions is None:
+            raise X2LError(f"chunk {chunk.index}: has no positions, expected one made by read()")
+        deepstack = {}
+        if chunk.deepstack is not None:
+            is_visual = torch.ones(chunk.visual_tokens.shape[-2], dtype=torch.bool)
+            is_visual = is_visual if chunk.is_text is None else ~chunk.is_text
+            deepstack = {
+                "visual_pos_masks": is_visual[None],
+                "deepstack_visual_embeds": list(chunk.deepstack),
+            }
+        return self._prefill(chunk.visual_tokens, memory, chunk.positions, **deepstack)
+
+    def _prefill(
+        self,
+        embeds: Float[Tensor, "*batch tokens hidden"],
+        memory: KV | None,
+        positions: Int[Tensor, "axes tokens"],
+        **deepstack: Any,
+    ) -> KV:
+        batched = embeds if embeds.ndim == 3 else embeds[None]
+        cache = memory_cache(memory, len(batched))
+        start = cache.get_seq_length()
+        with unrotated_keys(self.decoder) as keys:
+            self.decoder(
+                inputs_embeds=batched,
+                past_key_values=cache,
+                position_ids=self._pre_fill_positions(positions, start, len(batched)),
+                use_cache=True,
+                **deepstack,
+            )
+        keys = torch.stack(keys, dim=1)
+        values = torch.stack([layer.values[:, :, start:] for layer in cache.layers], dim=1)
+        if embeds.ndim == 2:
+            keys, values = keys[0], values[0]
+        return KV(keys, values, positions[:, None, None])
+
+    def _pre_fill_positions(
+        self, positions: Int[Tensor, "axes tokens"], start: int, batch: int
+    ) -> Int[Tensor, "*axes batch tokens"]:
+        if self.num_axes == 1:
+            return positions.expand(batch, -1)
+        rows = torch.arange(start, start + positions.shape[-1], device=self.device)
+        return torch.cat((rows[None], positions))[:, None].expand(-1, batch, -1)
+
+    def encode_question(self, question: Question) -> Int[Tensor, " tokens"]:
+        """Everything that the chat template puts behind the video, earlier turns included."""
+        _, after = self._around_the_video(question)
+        return self.encode_text(self.outro() + after)
+
+    def _around_the_video(self, question: Question) -> tuple[str, str]:
+        """The text in front of the video and behind it, by the model's own chat template."""
+        asked = [*(turn[0] for turn in question.history), with_options(question)]
+        answered = [turn[1] for turn in question.history]
+        messages = [_message("user", text) for text in asked]
+        for i, text in enumerate(answered):
+            messages.insert(2 * i + 1, _message("assistant", text))
+        messages[0]["content"].insert(0, {"type": "video"})
+        try:
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # whatever a template raises
+            raise X2LError(f"backbone: its chat template fails on a video, {one_line(error)}") from error
+        before, found, after = text.partition(self.placeholder)
+        if not found:
+            raise X2LError(f"backbone: its chat template puts no {self.placeholder} where the video stands")
+        return before, after
+
+
+def _message(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "content": [{"type": "text", "text": text}]}
+
+
+@contextmanager
+def unrotated_keys(decoder: PreTrainedModel) -> Iterator[list[Float[Tensor, "batch heads tokens dim"]]]:
+    """The keys of every layer before rotation, while the decoder runs.
+
+    Rotating back what lies in the cache would cost a digit in half precision.
+    """
+    found: list[Tensor] = []
+    hooks = [
+        _key_module(layer.self_attn).register_forward_hook(
+            lambda module, given, keys, dim=layer.self_attn.head_dim: found.append(_by_head(keys, dim))
+        )
+        for layer in decoder.layers
+    ]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _key_module(attention: nn.Module) -> nn.Module:
+    """What keys come out of, right before rotation: some models normalise them."""
+    return getattr(attention, "k_norm", attention.k_proj)
+
+
+def _by_head(keys: Tensor, head_dim: int) -> Float[Tensor, "batch heads tokens dim"]:
+    keys = keys if keys.ndim == 4 else keys.unflatten(-1, (-1, head_dim))
+    return keys.transpose(1, 2)

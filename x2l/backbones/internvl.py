@@ -1,0 +1,37 @@
+"""InternVL as transformers has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from x2l.backbones._reading import Block
+from x2l.backbones._stock import StockBackbone
+from x2l.frames import squares
+from x2l.types import Clip
+
+
+class InternVL(StockBackbone):
+    """InternVL: every frame has its number in front of it.
+
+    Source: InternVL3 (arXiv 2504.10479), as in transformers.
+    """
+
+    model_types = frozenset({"internvl"})
+    needed_settings = ("size", "image_mean", "image_std")
+
+    def pieces(self, clip: Clip) -> Iterator[str | Block]:
+        pixels = squares(clip.frames, self.settings)
+        config = self.model.config
+        seen = self.model.model.get_image_features(
+            pixels.to(self.device, self.model.dtype),
+            vision_feature_layer=config.vision_feature_layer,
+            vision_feature_select_strategy=config.vision_feature_select_strategy,
+        )
+        for number, tokens in enumerate(seen.pooler_output, clip.first_frame + 1):
+            line = "\n" if number > 1 else ""
+            yield f"{line}Frame{number}: {self._token('start_image_token', '<img>')}"
+            yield Block(tokens)
+            yield self._token("end_image_token", "</img>")
+
+    def _token(self, name: str, default: str) -> str:
+        return getattr(self.tokenizer, name, None) or default

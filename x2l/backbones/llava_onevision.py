@@ -1,0 +1,41 @@
+"""LLaVA-OneVision as transformers has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from transformers import DynamicCache
+
+from x2l.backbones._reading import Block
+from x2l.backbones._stock import StockBackbone
+from x2l.cache import next_position
+from x2l.frames import squares
+from x2l.types import Clip
+
+
+class LlavaOnevision(StockBackbone):
+    """LLaVA-OneVision: one block of pooled visual tokens, and a learned new line behind the video.
+
+    Source: LLaVA-OneVision (arXiv 2408.03326), section 3, as in transformers.
+    """
+
+    model_types = frozenset({"llava_onevision"})
+    needed_settings = ("size", "image_mean", "image_std")
+
+    def pieces(self, clip: Clip) -> Iterator[Block]:
+        pixels = squares(clip.frames, self.settings)
+        video = pixels[None].to(self.device, self.model.dtype)
+        config = self.model.config
+        seen = self.model.model.get_video_features(
+            video,
+            vision_feature_layer=config.vision_feature_layer,
+            vision_feature_select_strategy=config.vision_feature_select_strategy,
+        )
+        yield Block(seen.pooler_output[0, :-1])  # the last one is the new line
+
+    def finish(self, cache: DynamicCache) -> DynamicCache:
+        newline = self.model.model.image_newline[None, None].to(self.model.dtype)
+        where = torch.tensor([[next_position(cache)]], device=self.device)
+        self.decoder(inputs_embeds=newline, past_key_values=cache, position_ids=where, use_cache=True)
+        return cache

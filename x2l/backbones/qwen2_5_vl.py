@@ -1,0 +1,35 @@
+"""Qwen2.5-VL as transformers has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+
+import torch
+
+from x2l.backbones._qwen_vl import QwenVL
+from x2l.backbones._reading import Block
+from x2l.types import Clip
+
+ROUNDING_S = 1e-3
+
+
+class Qwen25VL(QwenVL):
+    """Qwen2.5-VL: one block of visual tokens, with positions in time, height and width.
+
+    Source: Qwen2.5-VL (arXiv 2502.13923), section 2.1, as in transformers.
+    """
+
+    model_types = frozenset({"qwen2_5_vl"})
+
+    def pieces(self, clip: Clip) -> Iterator[Block]:
+        """The video is one block: every chunk starts where the video does, later in time."""
+        seen, grid = self.look(clip)
+        per_second = self.model.config.vision_config.tokens_per_second
+        # A frame that was sampled at 2.9995 s is the one at 3 s.
+        seconds = torch.from_numpy(clip.times_s[:: self.frames_per_step]) + ROUNDING_S
+        yield Block(seen.pooler_output[0], grid, (seconds * per_second).long(), self._video_start)
+
+    @cached_property
+    def _video_start(self) -> int:
+        return len(self.prompt_ids())

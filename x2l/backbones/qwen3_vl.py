@@ -1,0 +1,31 @@
+"""Qwen3-VL as transformers has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from x2l.backbones._qwen_vl import QwenVL
+from x2l.backbones._reading import Block
+from x2l.types import Clip
+
+
+class Qwen3VL(QwenVL):
+    """Qwen3-VL: a time stamp in front of every pair of frames, and features for the first layers (DeepStack).
+
+    Source: Qwen3-VL (arXiv 2511.21631), as in transformers; DeepStack: arXiv 2406.04334.
+    """
+
+    model_types = frozenset({"qwen3_vl"})
+    budget_is_of_the_video = True
+
+    def pieces(self, clip: Clip) -> Iterator[str | Block]:
+        seen, (steps, *sides) = self.look(clip)
+        parts = seen.pooler_output[0].chunk(steps)
+        deepstack = torch.stack([level[0] for level in seen.deepstack_features]).chunk(steps, dim=1)
+        for step, (tokens, levels) in enumerate(zip(parts, deepstack, strict=True)):
+            times_s = clip.times_s[step * self.frames_per_step :][: self.frames_per_step]
+            yield f"<{(times_s[0] + times_s[-1]) / 2:.1f} seconds><|vision_start|>"
+            yield Block(tokens, (1, *sides), deepstack=levels)
+            yield "<|vision_end|>"
