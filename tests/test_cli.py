@@ -1,5 +1,6 @@
 """The command line on a real video and a tiny random model: answers, indices, errors, methods of others."""
 
+import io
 import json
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from x2l.needles import backgrounds
 from x2l.needles.render import Renderer
 from x2l.needles.video_file import write_video
 from x2l.needles.world import write_script
+from x2l.pipeline import Pipeline
 from x2l.recipe import Recipe
 from x2l.video import open_video
 
@@ -381,7 +383,7 @@ def test_a_third_party_oracle_is_used_by_name(ok, folder):
 def test_a_third_party_compressor_is_used_by_name_and_remembered(ok, refused, folder, tmp_path):
     plugin = ["--plugin", EVERY_NTH]
     direct = json.loads(ok(*asking(folder), QUESTION, "--json", *plugin, "--compressor", "every_nth"))
-    assert direct["compressor"] == {"name": "every_nth"}
+    assert direct["compressor"] == {"name": "every_nth", "memory": "full", "edge_ratio": None}
     full = FRAMES_PER_CHUNK * TOKENS_PER_FRAME
     assert direct["kv_tokens_per_chunk"] == [full // ratio for ratio in direct["plan"]]
 
@@ -410,3 +412,53 @@ def test_help_and_version_and_wrong_usage_as_a_process():
     assert all(name in process("--help").stdout for name in ("ask", "index", "methods", "fit"))
     done = process("ask")
     assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith("x2l: error: ")
+
+
+def test_an_answer_is_shown_while_it_is_written(ok, folder):
+    streamed = ok(*asking(folder), QUESTION, "--stream", "--max-new-tokens", "6")
+    whole = ok(*asking(folder), QUESTION, "--no-stream", "--max-new-tokens", "6")
+    assert streamed.splitlines()[0].strip() == whole.splitlines()[0]
+    assert len(streamed.splitlines()) == len(whole.splitlines())
+    quiet = ok(*asking(folder), QUESTION, "--stream", "--quiet", "--max-new-tokens", "6")
+    assert quiet.strip() == whole.splitlines()[0]
+
+
+def test_an_answer_ends_where_it_is_told_to(ok, folder):
+    whole = ok(*asking(folder), QUESTION, "--quiet", "--max-new-tokens", "12").split()
+    stopped = ok(*asking(folder), QUESTION, "--quiet", "--max-new-tokens", "12", "--stop", whole[0])
+    assert len(whole) > 1 and stopped.split() == whole[:1]
+
+
+def test_sampling_depends_on_the_temperature(ok, folder):
+    def answers(*options):
+        return {ok(*asking(folder), QUESTION, "--quiet", "--max-new-tokens", "8", *options) for _ in range(3)}
+
+    assert len(answers()) == len(answers("--temperature", "0")) == 1
+    torch.manual_seed(0)
+    assert len(answers("--temperature", "2")) > 1
+
+
+def test_letters_that_a_model_cannot_tell_apart_are_refused(x2l, folder, tmp_path):
+    item = {"question": "What colour is it?", "options": ["red", "blue"], "answer": "red"}
+    (tmp_path / "q.json").write_text(json.dumps([item]))
+    code, out, err = x2l(*asking(folder), "--questions", tmp_path / "q.json", "--letters")
+    assert (code, out) == (2, "") and "cannot tell the letters of options apart" in err
+    code, out, err = x2l(*asking(folder), QUESTION, "--letters")
+    assert (code, out) == (2, "") and "has no options to choose from" in err
+
+
+def test_a_conversation_knows_its_turns(ok, folder, monkeypatch):
+    asked, ask = [], Pipeline.ask
+
+    def noted(self, index, question, **options):
+        asked.append(question)
+        return ask(self, index, question, **options)
+
+    monkeypatch.setattr(Pipeline, "ask", noted)
+    typed = "How many bells are there?\nIs it day?\n/new\nIs it night?\n\nnever read\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    said = ok("chat", *asking(folder)[1:]).splitlines()
+    assert [question.text for question in asked] == [typed.splitlines()[i] for i in (0, 1, 3)]
+    assert [len(question.history) for question in asked] == [0, 1, 0]
+    assert asked[1].history[0] == (asked[0].text, said[0].strip())
+    assert "of the cache gone" in said[1] and len(said) == 6

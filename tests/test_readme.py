@@ -1,5 +1,6 @@
 """What the README shows, run as it stands."""
 
+import io
 import re
 import shlex
 from pathlib import Path
@@ -46,7 +47,8 @@ def test_python_block(code, checkout, capsys):
     assert capsys.readouterr().out.strip()
 
 
-def test_commands(checkout, capsys):
+def test_commands(checkout, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("How many bells appear in the video?\n"))
     for arguments in commands(section("Use")):
         assert main(arguments) == 0, arguments
     assert capsys.readouterr().out

@@ -11,11 +11,13 @@ import click
 
 from x2l import __version__
 from x2l.cli.ask import ask
+from x2l.cli.chat import chat
 from x2l.cli.eval import evaluate
 from x2l.cli.fit import fit
 from x2l.cli.index import index
 from x2l.cli.methods import methods
 from x2l.cli.needles import needles
+from x2l.cli.plan import plan
 from x2l.errors import X2LError
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -33,7 +35,7 @@ def x2l() -> None:
     """
 
 
-for command in (ask, index, methods, needles, evaluate, fit):
+for command in (ask, chat, index, plan, methods, needles, evaluate, fit):
     x2l.add_command(command)
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING
+import sys
+from functools import partial
+from typing import Any
 
 import click
 
 from x2l.cli.options import Options, shared_options
-
-if TYPE_CHECKING:
-    from x2l.pipeline import Pipeline
-    from x2l.types import VideoIndex
 
 
 @click.command(short_help="Ask about a video file or an index.")
@@ -23,6 +20,12 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), help="Longest answer.")
+@click.option("--temperature", type=click.FloatRange(min=0), help="Sample; 0, the default, takes the best.")
+@click.option("--stop", metavar="TEXT", multiple=True, help="End the answer behind this text; repeatable.")
+@click.option("--letters", is_flag=True, help="Choose among options by the logits of their letters.")
+@click.option(
+    "--stream/--no-stream", default=None, help="Show the answer while it is written (terminals do)."
+)
 @shared_options
 def ask(
     source: str,
@@ -30,6 +33,10 @@ def ask(
     file: str | None,
     as_json: bool,
     max_new_tokens: int | None,
+    temperature: float | None,
+    stop: tuple[str, ...],
+    letters: bool,
+    stream: bool | None,
     options: Options,
 ) -> None:
     """Answer QUESTION about SOURCE, a video file or the directory of an index.
@@ -46,15 +53,21 @@ def ask(
         raise click.UsageError("QUESTION is empty")
     from tqdm import tqdm
 
-    from x2l.cli import report
+    from x2l.cli import report, setup
     from x2l.cli.questions import load
     from x2l.types import Question
 
     asked = load(file) if file else [Question(question)]
-    pipeline, index = _open(source, options)
-    generation = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
+    pipeline, index = setup.open_source(source, options)
+    answer = partial(pipeline.ask, **_generation(max_new_tokens, temperature, stop))
+    answer = pipeline.choose if letters else answer
+    is_shown = sys.stdout.isatty() if stream is None else stream
+    if question is not None and is_shown and not (as_json or letters):
+        shown = answer(index, asked[0], on_text=partial(click.echo, nl=False))
+        click.echo("" if options.quiet else f"\n{report.cost_text(index, shown)}")
+        return
     bar = tqdm(asked, "ask", unit="question", delay=1, disable=options.quiet)
-    answers = [pipeline.ask(index, each, **generation) for each in bar]
+    answers = [answer(index, each) for each in bar]
     if as_json and file:
         text = json.dumps(report.answers_data(pipeline, index, asked, answers), indent=1)
     elif as_json:
@@ -68,15 +81,10 @@ def ask(
     click.echo(text)
 
 
-def _open(source: str, options: Options) -> tuple[Pipeline, VideoIndex]:
-    from x2l import store
-    from x2l.cli import setup
-
-    progress = not options.quiet
-    if Path(source).is_dir():
-        index = store.load(source)
-        return setup.make_pipeline(setup.make_recipe_for(index, source, options), progress), index
-    recipe = setup.make_recipe(options)
-    video = setup.open_with(recipe, source, options)
-    pipeline = setup.make_pipeline(recipe, progress)
-    return pipeline, pipeline.index(video, progress)
+def _generation(
+    max_new_tokens: int | None, temperature: float | None, stop: tuple[str, ...]
+) -> dict[str, Any]:
+    """By transformers' names; what was not given is left to the backbone."""
+    sampling = {"do_sample": True, "temperature": temperature} if temperature else {}
+    given = {"max_new_tokens": max_new_tokens, "stop_strings": list(stop) or None}
+    return sampling | {name: value for name, value in given.items() if value is not None}

@@ -27,6 +27,7 @@ def answer_data(pipeline: Pipeline, index: VideoIndex, answer: Answer) -> dict[s
         "plan": list(answer.plan.ratios),
         "kv_tokens_per_chunk": list(answer.kv_tokens_per_chunk),
         "scores": _finite(answer.plan.scores),
+        **({"option_scores": list(answer.option_scores)} if answer.option_scores else {}),
         "chunks": [
             {"start_s": chunk.start_s, "end_s": chunk.end_s, "num_frames": chunk.num_frames}
             for chunk in index.chunks
@@ -61,15 +62,12 @@ def answers_data(
 
 def answer_text(index: VideoIndex, answer: Answer) -> str:
     """The answer, its evidence, its cost."""
-    return "\n".join(
-        [
-            click.style(answer.text, bold=True),
-            "",
-            *_evidence(index, answer),
-            _cache(answer),
-            _spent(answer.seconds),
-        ]
-    )
+    return f"{click.style(answer.text, bold=True)}\n{cost_text(index, answer)}"
+
+
+def cost_text(index: VideoIndex, answer: Answer) -> str:
+    """The evidence of an answer and its cost."""
+    return "\n".join(["", *_evidence(index, answer), _cache(answer), _spent(answer.seconds)])
 
 
 def answers_text(asked: Sequence[Question], answers: Sequence[Answer]) -> str:

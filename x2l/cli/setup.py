@@ -9,7 +9,7 @@ from typing import Any
 import click
 import transformers
 
-from x2l import registry
+from x2l import registry, store
 from x2l.backbones._loading import require_device
 from x2l.cli.options import Options
 from x2l.errors import X2LError
@@ -97,3 +97,15 @@ def _comparable(recipe: Recipe, key: str) -> Any:
     if key == "compressor":
         return registry.describe(registry.build(key, recipe.compressor))
     return recipe.to_mapping()[key]
+
+
+def open_source(source: str, options: Options) -> tuple[Pipeline, VideoIndex]:
+    """What answers, and the index to ask: the one at `source`, or one made of the video that is there."""
+    progress = not options.quiet
+    if Path(source).is_dir():
+        index = store.load(source)
+        return make_pipeline(make_recipe_for(index, source, options), progress), index
+    recipe = make_recipe(options)
+    video = open_with(recipe, source, options)
+    pipeline = make_pipeline(recipe, progress)
+    return pipeline, pipeline.index(video, progress)

@@ -1,0 +1,221 @@
+"""Video-XL-7B's geometry with random weights on a GPU: what Table 2 of Video-X^2L measures.
+
+    python benchmarks/video_xl_7b.py --out benchmarks/video_xl_7b_h200.json
+    python benchmarks/video_xl_7b.py --small --frames 20 --device cpu --dtype float32    # that it runs
+
+Rows: uncompressed, uniform 2x, bi-level 2x/32x with three chunks in detail. For each number of frames:
+seconds to embed and to pre-fill, time to first token (assembly from host memory, question), milliseconds per
+decoded token, peak device memory while pre-filling and while answering. Medians of --turns questions behind
+one that warms up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+import transformers
+from tqdm import tqdm
+
+from x2l.backbones._video_xl_model import VideoXLConfig, VideoXLForCausalLM
+from x2l.backbones.video_xl import VideoXL
+from x2l.cache import assemble
+from x2l.compressors.identity import Identity
+from x2l.compressors.vst import VST
+from x2l.interfaces import Compressor
+from x2l.pipeline import in_host_memory
+from x2l.selectors.top_k import TopK
+from x2l.types import KV, Chunk, IndexSpec, VideoIndex
+
+SIZES = {
+    "vocab_size": 152064,
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 32768,
+}
+SMALL = SIZES | {
+    "vocab_size": 1000,
+    "hidden_size": 112,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "vision_config": {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 336,
+        "patch_size": 14,
+        "hidden_act": "quick_gelu",
+    },
+}
+PROMPT_TOKENS, QUESTION_TOKENS, CHUNK_FRAMES = 14, 48, 10
+
+ROWS: dict[str, tuple[Compressor, tuple[int, ...], int]] = {
+    "uncompressed": (Identity(), (1,), 0),
+    "uniform 2x": (VST(), (2,), 0),
+    "bi-level 2x/32x, top 3": (VST(), (2, 32), 3),
+}
+"""Compressor, ratios, and how many chunks are re-loaded in detail."""
+
+
+class RandomVideoXL(VideoXL):
+    """The engine without a tokenizer."""
+
+    def begin(self, video=None) -> KV:
+        return self._prefill(self.embed_ids(torch.arange(PROMPT_TOKENS)), memory=None)
+
+
+@torch.no_grad()
+def main() -> None:
+    arguments = _arguments()
+    torch.manual_seed(0)
+    backbone = _backbone(arguments)
+    measured = {
+        str(frames): {
+            row: _measure(backbone, frames, *how, arguments)
+            for row, how in tqdm(ROWS.items(), f"{frames} frames")
+        }
+        for frames in arguments.frames
+    }
+    report = {"figures": measured, **_circumstances(arguments)}
+    print(json.dumps(report, indent=1))
+    if arguments.out:
+        arguments.out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _backbone(arguments) -> RandomVideoXL:
+    config = VideoXLConfig(**(SMALL if arguments.small else SIZES))
+    dtype, before = getattr(torch, arguments.dtype), torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    with torch.device(arguments.device):
+        model = VideoXLForCausalLM(config)
+    torch.set_default_dtype(before)
+    model.set_attn_implementation("sdpa")
+    return RandomVideoXL(model)
+
+
+def _measure(
+    backbone: VideoXL, frames: int, compressor: Compressor, ratios: tuple[int, ...], k: int, arguments
+) -> dict[str, float]:
+    """One row: index a video of noise, then ask it."""
+    seconds = {"embed": 0.0}
+    _reset_peak(backbone)
+    with _timed(seconds, "prefill"):
+        prefix = backbone.begin()
+        chunks = compressor.encode(backbone, prefix, _embedded(backbone, frames, seconds), ratios)
+        encoded = tuple(in_host_memory(chunk) for chunk in chunks)
+    seconds["prefill"] -= seconds["embed"]
+    prefill_peak = _peak(backbone)
+    index = VideoIndex(prefix.to("cpu"), encoded, IndexSpec("random", backbone.geometry, {}, {}))
+
+    selector = TopK(k or 1)
+    scores = torch.randn(len(encoded))
+    plan = selector.choose(scores, index)
+    _reset_peak(backbone)
+    turns = [_ask(backbone, index, plan, arguments) for _ in range(arguments.turns + 1)][1:]
+    full = index.num_visual_tokens
+    kept = sum(c.levels[r].num_tokens for c, r in zip(index.chunks, plan.ratios, strict=True))
+    return {
+        "embed_s": seconds["embed"],
+        "prefill_s": seconds["prefill"],
+        "ttft_s": median(turn["ttft"] for turn in turns),
+        "decode_ms_per_token": 1000 * median(turn["decode"] for turn in turns),
+        "prefill_peak_gb": prefill_peak,
+        "answer_peak_gb": _peak(backbone),
+        "kv_tokens": kept,
+        "kv_tokens_full": full,
+        "cache_reduction": 1 - kept / full,
+        "index_gb": index.num_bytes / 1e9,
+    }
+
+
+def _ask(backbone: VideoXL, index: VideoIndex, plan, arguments) -> dict[str, float]:
+    seconds: dict[str, float] = {}
+    ids = torch.randint(backbone.model.config.vocab_size, (QUESTION_TOKENS,))
+    with _timed(seconds, "ttft"):
+        cache = assemble(index, plan, backbone)
+        token = backbone.logits(ids, cache)[-1:].argmax(dim=-1)
+    with _timed(seconds, "decode"):
+        for _ in range(arguments.tokens):
+            token = backbone.logits(token, cache)[-1:].argmax(dim=-1)
+    seconds["decode"] /= arguments.tokens
+    return seconds
+
+
+def _embedded(backbone: VideoXL, frames: int, seconds: dict[str, float]) -> Iterator[Chunk]:
+    """Chunks of noise, embedded; the time that takes is noted apart."""
+    noise = np.random.default_rng(0).integers(0, 256, (CHUNK_FRAMES, 336, 336, 3), dtype=np.uint8)
+    for index, start in enumerate(range(0, frames, CHUNK_FRAMES)):
+        num_frames, part = min(CHUNK_FRAMES, frames - start), {}
+        pictures = noise[:num_frames]
+        times_s = np.arange(float(num_frames))
+        with _timed(part, "embed"):
+            tokens = backbone.embed(pictures, times_s)
+        seconds["embed"] += part["embed"]
+        yield Chunk(index, times_s, tokens)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Seconds of a block, with the device's work done, under a name."""
+    _wait()
+    start = time.perf_counter()
+    yield
+    _wait()
+    seconds[name] = time.perf_counter() - start
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _reset_peak(backbone: VideoXL) -> None:
+    if backbone.device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(backbone.device)
+
+
+def _peak(backbone: VideoXL) -> float | None:
+    on_gpu = backbone.device.type == "cuda"
+    return torch.cuda.max_memory_allocated(backbone.device) / 1e9 if on_gpu else None
+
+
+def _circumstances(arguments) -> dict:
+    return {
+        "date": date.today().isoformat(),
+        "device": torch.cuda.get_device_name() if arguments.device.startswith("cuda") else arguments.device,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "sizes": SMALL if arguments.small else SIZES,
+        **{key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()},
+    }
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--frames", type=int, nargs="+", default=[256, 2048])
+    parser.add_argument("--turns", type=int, default=5, help="questions per row, behind one that warms up")
+    parser.add_argument("--tokens", type=int, default=16, help="decoded tokens per question")
+    parser.add_argument("--small", action="store_true", help="a small model, to see that it runs")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

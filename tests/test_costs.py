@@ -1,0 +1,173 @@
+"""Costs on paper against what tiny models really compute and hold."""
+
+import json
+import weakref
+
+import pytest
+import torch
+from click.testing import CliRunner
+from models import TINY, chunks, index_of, read_chunks, tiny_backbone
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from x2l import registry
+from x2l.backbones._sizes import SIZES, BackboneSizes
+from x2l.cache import assemble
+from x2l.cli import main
+from x2l.cli.app import x2l
+from x2l.compressors.identity import Identity
+from x2l.compressors.mean_pool import MeanPool
+from x2l.compressors.vst import VST
+from x2l.costs import DecoderSizes, TowerSizes, paper_prefill_flops
+from x2l.dry_run import PaperBackbone, dry_run
+from x2l.pixels import preprocess
+from x2l.selectors.top_k import TopK
+from x2l.types import Plan
+
+VISION = TINY["vision_config"]
+RATIOS = (2, 8)
+
+
+def tiny_sizes(backbone) -> BackboneSizes:
+    config = backbone.model.config
+    return BackboneSizes(
+        "tiny",
+        DecoderSizes(
+            config.hidden_size,
+            config.intermediate_size,
+            config.num_hidden_layers,
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            config.hidden_size // config.num_attention_heads,
+            config.vocab_size,
+        ),
+        TowerSizes(VISION["hidden_size"], VISION["intermediate_size"], VISION["num_hidden_layers"], 17),
+        tokens_per_step=4,
+        prompt=backbone.begin().num_tokens,
+        vst=True,
+        stops_early=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return tiny_backbone()
+
+
+def counted(run) -> int:
+    """FLOPs of matrix products, by torch's own counter, which counts attention with this kernel only."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        run()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("compressor", [VST(), VST(edge_ratio=None)], ids=["edges", "alike"])
+def test_pre_fill_flops_are_those_that_torch_counts(compressor, backbone):
+    source, prefix = chunks(backbone, num_chunks=8, frames_per_chunk=10), backbone.begin()
+    expected = counted(lambda: list(compressor.encode(backbone, prefix, source, RATIOS)))
+    paper = PaperBackbone(tiny_sizes(backbone), "float32")
+    drawn = (paper.chunk(i, 10 * i, 10) for i in range(8))
+    list(compressor.encode(paper, paper.begin(), drawn, RATIOS))
+    assert paper.flops == pytest.approx(expected, rel=0.05)
+
+
+def test_tower_flops_are_those_that_torch_counts(backbone):
+    pixels = preprocess(chunks(backbone, 1, 8)[0].frames, VISION["image_size"])
+    tower = backbone.model.model.vision_tower
+    expected = counted(lambda: tower(pixels))
+    embedding = 2 * 8 * 16 * 3 * 8 * 8 * VISION["hidden_size"]  # what the sheet leaves out, not small here
+    layers = tower.num_layers / VISION["num_hidden_layers"]
+    assert tiny_sizes(backbone).tower.flops(8) * layers == pytest.approx(expected - embedding, rel=0.05)
+
+
+def test_answer_flops_are_those_that_torch_counts(backbone):
+    index = index_of(backbone, VST(), ratios=RATIOS)
+    cache = assemble(index, Plan((2,) * len(index.chunks)), backbone)
+    cached, ids = cache.get_seq_length(), torch.arange(40)
+    inputs = backbone._inputs(ids, cache) | {"logits_to_keep": 1}
+    expected = counted(lambda: backbone.model(**inputs))
+    assert tiny_sizes(backbone).decoder.answer_flops(40, cached) == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("compressor", [VST(), MeanPool(), Identity()], ids=["vst", "mean_pool", "identity"])
+def test_tokens_and_bytes_are_those_of_a_real_index(compressor, backbone):
+    source = read_chunks(backbone, num_chunks=6)
+    index = index_of(backbone, compressor, source, RATIOS)
+    sheet = dry_run(tiny_sizes(backbone), compressor, TopK(2), RATIOS, 30, 5, "float32")
+    assert sheet.num_chunks == 6 and sheet.visual_tokens == index.num_visual_tokens
+    assert sheet.level_tokens == {
+        ratio: sum(chunk.levels[ratio].num_tokens for chunk in index.chunks) for ratio in RATIOS
+    }
+    assert sheet.kv_bytes_stored == index.num_bytes
+
+
+class Peak(TorchDispatchMode):
+    """The most bytes that tensors made under it have held at one time."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.most = 0
+        self.known = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in torch.utils._pytree.tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self._count(tensor.untyped_storage())
+        return result
+
+    def _count(self, storage):
+        key = storage._cdata
+        if key in self.known:
+            return
+        self.known.add(key)
+        self.now += (size := storage.nbytes())
+        self.most = max(self.most, self.now)
+        weakref.finalize(storage, self._free, key, size)
+
+    def _free(self, key, size):
+        self.known.discard(key)
+        self.now -= size
+
+
+def test_the_paper_counts_every_head_and_layer():
+    """Equations 7 to 10, by hand, for one layer of one head."""
+    sizes = DecoderSizes(2, 3, 1, 1, 1, 2, 5)
+    attention = (2 * 4 * 2 * 2 + 2 * 2 * 4 * 2 * 2) + 2 * 4 * 4 * 2 + 4 * 4 + 2 * 4 * 4 * 2 + 2 * 4 * 2 * 2
+    other = 2 * 4 * 2 * 2 * 3 + 4 * 3 + 2 * 4 * 2 * 3 + 2 * 4 * 2 * 5
+    assert paper_prefill_flops(sizes, tokens=4, chunk=2, ratio=1) == attention + other
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_every_known_model_can_be_planned(name):
+    result = CliRunner().invoke(x2l, ["plan", "--backbone", name, "--frames", "64", "--json"])
+    assert result.exit_code == 0, result.output
+    sheet = json.loads(result.output)
+    assert 0 < sheet["hybrid_tokens"] < sheet["visual_tokens"]
+    assert sheet["prefill_flops"] > 0 and sheet["answer_flops"] < sheet["plain_answer_flops"]
+
+
+def test_sizes_are_named_after_backbones():
+    assert SIZES.keys() <= set(registry.names("backbone"))
+
+
+def test_published_sizes_have_the_published_number_of_parameters():
+    """In billions, on the models' cards: the language model and the tower."""
+    published = {"qwen2_5_vl": 8.29, "qwen3_vl": 8.77, "llava_onevision": 8.03, "internvl": 7.94}
+    for name, billions in (published | {"smolvlm": 2.25}).items():
+        parameters = SIZES[name].decoder.parameters + SIZES[name].tower.parameters
+        assert parameters / 1e9 == pytest.approx(billions, rel=0.05), name
+
+
+def test_video_xl_at_256_frames_is_the_arithmetic_of_its_release():
+    """25 chunks of 1,440 tokens and one of 864; the first and the last are always 2x."""
+    sheet = dry_run(SIZES["video_xl"], VST(), TopK(3), (2, 32), 256)
+    assert sheet.level_tokens == {2: 18432, 32: 720 + 24 * 45 + 432}
+    assert sheet.bytes_per_token == 57344
+    assert sheet.cache_reduction == pytest.approx(1 - (720 + 432 + 3 * 720 + 21 * 45) / 36864, abs=0.02)
+
+
+def test_an_unknown_backbone_is_refused(capsys):
+    assert main(["plan", "--backbone", "video_xxl", "--frames", "9"]) == 2
+    assert "backbone 'video_xxl' has no known size" in capsys.readouterr().err

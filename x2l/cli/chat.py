@@ -1,0 +1,59 @@
+"""`x2l chat`: a conversation about one video."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from x2l.cli.options import Options, shared_options
+
+if TYPE_CHECKING:
+    from x2l.types import Answer
+
+
+@click.command(short_help="A conversation about a video file or an index.")
+@click.argument("source")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), help="Longest answer.")
+@shared_options
+def chat(source: str, max_new_tokens: int | None, options: Options) -> None:
+    """Ask about SOURCE, a video file or the directory of an index, one line after the other.
+
+    Questions come from the terminal or from standard input. Every question knows the turns before it; its
+    oracle sees the question alone. /new forgets the turns, an empty line or the end of the input ends.
+    """
+    from x2l.cli import setup
+    from x2l.types import Question
+
+    pipeline, index = setup.open_source(source, options)
+    generation = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
+    history: tuple[tuple[str, str], ...] = ()
+    for text in _lines():
+        if text == "/new":
+            history = ()
+            continue
+        answer = pipeline.ask(index, Question(text, history=history), on_text=_write, **generation)
+        click.echo(f"\n{_looked_at(answer)}")
+        history = (*history, (text, answer.text))
+
+
+def _lines():
+    """What is typed, until nothing is."""
+    stdin = click.get_text_stream("stdin")
+    while True:
+        if stdin.isatty():
+            click.echo("> ", nl=False)
+        if not (text := stdin.readline().strip()):
+            return
+        yield text
+
+
+def _write(text: str) -> None:
+    click.echo(text, nl=False)
+
+
+def _looked_at(answer: Answer) -> str:
+    spans = ", ".join(f"{span.start_s:.0f}-{span.end_s:.0f} s" for span in answer.evidence)
+    return click.style(
+        f"  [{spans or 'one level'}; {answer.cache_reduction:.0%} of the cache gone]", dim=True
+    )
