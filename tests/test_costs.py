@@ -1,7 +1,9 @@
 """Costs on paper against what tiny models really compute and hold."""
 
 import json
+import runpy
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
@@ -103,12 +105,12 @@ def test_tokens_and_bytes_are_those_of_a_real_index(compressor, backbone):
 
 
 class Peak(TorchDispatchMode):
-    """The most bytes that tensors made under it have held at one time."""
+    """The most bytes that tensors made under it have held at one time; views of `given` ones are not new."""
 
-    def __init__(self):
+    def __init__(self, given):
         super().__init__()
         self.now = self.most = 0
-        self.known = set()
+        self.known = {tensor.untyped_storage()._cdata for tensor in given}
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
@@ -129,6 +131,22 @@ class Peak(TorchDispatchMode):
     def _free(self, key, size):
         self.known.discard(key)
         self.now -= size
+
+
+@pytest.mark.parametrize("num_chunks", [4, 24])
+@pytest.mark.parametrize("compressor", [VST(), MeanPool(), Identity()], ids=["vst", "mean_pool", "identity"])
+@torch.no_grad()
+def test_peak_memory_is_about_what_is_allocated(compressor, num_chunks):
+    """Chunks leave the device one by one, as in the pipeline; weights are counted apart."""
+    sizes = {"hidden_size": 256, "intermediate_size": 768, "num_attention_heads": 4, "num_key_value_heads": 4}
+    backbone = tiny_backbone(**sizes)
+    source, prefix = chunks(backbone, num_chunks, frames_per_chunk=20), backbone.begin()
+    given = [*backbone.model.parameters(), *backbone.model.buffers(), prefix.keys, prefix.values]
+    with Peak([*given, *(chunk.visual_tokens for chunk in source)]) as peak:
+        for _ in compressor.encode(backbone, prefix, source, RATIOS):
+            pass
+    sheet = dry_run(tiny_sizes(backbone), compressor, TopK(2), RATIOS, 20 * num_chunks, 20, "float32")
+    assert sheet.peak_bytes - sheet.weight_bytes == pytest.approx(peak.most, rel=0.3)
 
 
 def test_the_paper_counts_every_head_and_layer():
@@ -171,3 +189,31 @@ def test_video_xl_at_256_frames_is_the_arithmetic_of_its_release():
 def test_an_unknown_backbone_is_refused(capsys):
     assert main(["plan", "--backbone", "video_xxl", "--frames", "9"]) == 2
     assert "backbone 'video_xxl' has no known size" in capsys.readouterr().err
+
+
+def test_plans_of_what_cannot_be_planned_are_refused(capsys):
+    for args, expected in (
+        (["--set", "sampling.fps=1"], "expected one of compressor, selector, ratios"),
+        (["--frame-size", "wide"], "--frame-size: expected width and height such as 640x360"),
+        (["--backbone", "video_xl_2", "--chunk-frames", "10"], "expected a multiple of 4 for Video-XL-2-7B"),
+        (["--backbone", "qwen3_vl", "--set", "compressor=vst"], "compressor: needs vst, which Qwen3-VL-8B"),
+    ):
+        assert main(["plan", "--frames", "99", *args]) == 2
+        assert expected in capsys.readouterr().err
+
+
+def test_frames_of_a_long_video_share_a_budget():
+    short, long = (SIZES["qwen3_vl"].at(360, 640, frames).tokens_per_step for frames in (16, 2048))
+    assert short == 20 * 11 and long < short / 5
+    assert SIZES["qwen2_5_vl"].at(360, 640, 2048).tokens_per_step == 23 * 13
+
+
+def test_the_benchmark_for_a_gpu_runs_at_a_small_size(monkeypatch, capsys):
+    script = Path(__file__).parents[1] / "benchmarks" / "video_xl_7b.py"
+    options = "--small --device cpu --dtype float32 --frames 20 --turns 1 --tokens 2"
+    monkeypatch.setattr("sys.argv", [str(script), *options.split()])
+    runpy.run_path(str(script), run_name="__main__")
+    plain, double, hybrid = json.loads(capsys.readouterr().out)["figures"]["20"].values()
+    assert plain["cache_reduction"] == 0 and double["cache_reduction"] == pytest.approx(0.5)
+    assert hybrid["kv_tokens_full"] == plain["kv_tokens"] == 20 * 144
+    assert all(row["ttft_s"] > 0 and row["prefill_s"] > 0 for row in (plain, double, hybrid))

@@ -1,9 +1,12 @@
-"""CPU against CUDA: the same answer, the same logits to 1e-3."""
+"""CPU against CUDA: the same answer, the same logits to 1e-3, on every backbone."""
 
 import pytest
 import torch
 from models import index_of, tiny_backbone
+from test_backbones import QUESTION, build
+from test_backbones import index_of as index_of_clips
 
+from x2l import registry
 from x2l.cache import assemble
 from x2l.compressors.vst import VST
 from x2l.types import Plan, Question
@@ -20,10 +23,24 @@ def test_cuda_equals_cpu():
     for device in ("cpu", "cuda"):
         backbone = tiny_backbone()
         backbone.model.to(device)
-        index = index_of(backbone, VST(), (2, 8))
+        index = index_of(backbone, VST(), ratios=(2, 8))
         plan = Plan(tuple(2 if i % 2 else 8 for i in range(len(index.chunks))))
         ids = backbone.encode_question(Question("How many bells appear in the video?"))
         logits.append(backbone.logits(ids, assemble(index, plan, backbone)).cpu())
         texts.append(backbone.generate(ids, assemble(index, plan, backbone), max_new_tokens=4))
     torch.testing.assert_close(logits[0], logits[1], atol=1e-3, rtol=1e-3)
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("name", registry.names("backbone"))
+@torch.no_grad()
+def test_every_backbone_is_the_same_on_cuda(name, tmp_path):
+    build(name, tmp_path)
+    model = {} if name == "x2l_tiny" else {"model": str(tmp_path)}
+    logits = []
+    for device in ("cpu", "cuda"):
+        backbone = registry.build("backbone", {"name": name, "device": device, **model})
+        index = index_of_clips(backbone, registry.build("compressor", "mean_pool"))
+        cache = assemble(index, Plan((8, 1, 2)), backbone, "original")
+        logits.append(backbone.logits(backbone.encode_question(QUESTION), cache).cpu())
+    torch.testing.assert_close(logits[0], logits[1], atol=1e-3, rtol=1e-3)

@@ -602,8 +602,9 @@ def test_a_torn_line_of_the_log_is_left_out(tmp_path):
 # Recipes
 
 
-def test_the_shipped_recipe_can_be_run():
-    recipe = TrainingRecipe.load(RECIPES / "train_tiny.yaml")
+@pytest.mark.parametrize("name", ["train_tiny", "train_order"])
+def test_the_recipe_can_be_run(name):
+    recipe = TrainingRecipe.load(RECIPES / f"{name}.yaml")
     stages = recipe.language.stages
     assert Curriculum(stages, recipe.seed).num_steps == sum(stage.num_steps for stage in stages)
 
