@@ -24,13 +24,13 @@ def methods(slot: str | None, plugins: tuple[str, ...]) -> None:
 def _lines(slot: str) -> list[str]:
     from x2l import registry
 
-    lines = []
+    lines, width = [], max(map(len, registry.names(slot)))
     for name in registry.names(slot):
         line, source = registry.summary(slot, name)
         cls = registry.get(slot, name)
-        lines.append(f"  {name:14} {line}")
+        lines.append(f"  {name:{width}} {line}")
         notes = {"source": source} | {
             key: ", ".join(sorted(getattr(cls, key, ()))) for key in ("requires", "provides")
         }
-        lines += [f"  {'':14} {key}: {note}" for key, note in notes.items() if note]
+        lines += [f"  {'':{width}} {key}: {note}" for key, note in notes.items() if note]
     return lines
