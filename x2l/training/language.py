@@ -104,7 +104,7 @@ class LanguageModule(TrainingModule):
         scores = retrieval_scores(frame_means(batch)[list(videos)], words)
         return cross_entropy(scores, torch.tensor(gold, device=scores.device))
 
-    def time_loss(self, batch: NeedleBatch, hidden: Float[Tensor, "videos tokens hidden"]) -> Tensor:
+    def time_loss(self, batch: NeedleBatch, hidden: Float[Tensor, "videos words hidden"]) -> Tensor:
         """How well the words that name a scene know when it was seen, after the first layers.
 
         The class of a chunk is the mean of the time codes on its visual tokens. Logged 2026-11-21: without

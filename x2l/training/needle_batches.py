@@ -45,7 +45,7 @@ class NeedleBatch:
     packed: Packed
     kinds: list[list[str]]
     retrieval: list[tuple[int, Tensor, int]]
-    named_chunks: Int[Tensor, "videos tokens"]
+    named_chunks: Int[Tensor, "videos words"]
 
     def to(self, device: torch.device) -> NeedleBatch:
         return replace(

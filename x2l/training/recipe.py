@@ -176,6 +176,10 @@ MAY_BE_ZERO = ("retrieval_weight", "flat_share", "mm_time_amplitude")
 def require_positive(part: Any, path: str) -> None:
     """Every size, number of steps and learning rate; 0 only where it switches something off."""
     for name, value in vars(part).items():
-        if isinstance(value, int | float) and name not in ("seed", "mm_vision_select_layer"):
+        if (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and name not in ("seed", "mm_vision_select_layer")
+        ):
             lowest_fits = value >= 0 if name in MAY_BE_ZERO else value > 0
             require(lowest_fits, path + name, "a positive number", value)
