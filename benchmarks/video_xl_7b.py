@@ -125,7 +125,7 @@ def _measure(
     _reset_peak(backbone)
     turns = [_ask(backbone, index, plan, arguments) for _ in range(arguments.turns + 1)][1:]
     full = index.num_visual_tokens
-    kept = sum(c.levels[r].num_tokens for c, r in zip(index.chunks, plan.ratios, strict=True))
+    kept = sum(index.planned_tokens(plan))
     return {
         "embed_s": seconds["embed"],
         "prefill_s": seconds["prefill"],

@@ -1,5 +1,6 @@
 """A tiny random Video-XL with the needle tokenizer, and chunks and indices made with it."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 
 from x2l.backbones._video_xl_model import VideoXLConfig, VideoXLForCausalLM
 from x2l.backbones.video_xl import VideoXL
-from x2l.interfaces import Compressor, Oracle
+from x2l.interfaces import Backbone, Compressor, Oracle
 from x2l.needles.vocabulary import build_tokenizer
 from x2l.types import KV, Chunk, ChunkKV, Clip, Geometry, IndexSpec, Question, VideoIndex
 
@@ -76,14 +77,27 @@ def chunks(
     ]
 
 
+def read(backbone: Backbone, clips: Iterable[Clip], position: int) -> Iterator[Chunk]:
+    """Chunks as the pipeline makes them: they know where they stand."""
+    for number, each in enumerate(clips):
+        chunk = backbone.read(number, each, position)
+        position = chunk.next_position
+        yield chunk
+
+
+@torch.no_grad()
+def index_of_clips(backbone: Backbone, compressor: Compressor, clips: list[Clip], ratios) -> VideoIndex:
+    """An index of consecutive clips, on any backbone."""
+    prefix = backbone.begin(clips[0].video)
+    encoded = tuple(compressor.encode(backbone, prefix, read(backbone, clips, prefix.num_tokens), ratios))
+    return VideoIndex(prefix, encoded, IndexSpec(backbone.identity, backbone.geometry, {}, {}))
+
+
 @torch.no_grad()
 def read_chunks(backbone: VideoXL, num_chunks: int = 3, ragged: bool = False) -> list[Chunk]:
-    """The same chunks as the pipeline makes them: they know where they stand."""
-    read, position = [], backbone.begin().num_tokens
-    for chunk in chunks(backbone, num_chunks, ragged=ragged):
-        read.append(backbone.read(chunk.index, Clip(chunk.frames, chunk.times_s), position))
-        position = read[-1].next_position
-    return read
+    """`chunks`, read by the backbone."""
+    clips = (Clip(chunk.frames, chunk.times_s) for chunk in chunks(backbone, num_chunks, ragged=ragged))
+    return list(read(backbone, clips, backbone.begin().num_tokens))
 
 
 @torch.no_grad()

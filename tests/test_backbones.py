@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from models import TINY, save, tiny_backbone
+from models import TINY, index_of_clips, save, tiny_backbone
 from stock_models import FAMILIES, FOLDER, stock_backbone
 from transformers import AutoTokenizer
 
@@ -13,7 +13,7 @@ from x2l.backbones.video_xl import SYSTEM_PROMPT as SYSTEM
 from x2l.backbones.video_xl_2 import VideoXL2
 from x2l.cache import assemble
 from x2l.pipeline import Pipeline
-from x2l.types import DROPPED, Clip, IndexSpec, Plan, Question, VideoFacts, VideoIndex, X2LError
+from x2l.types import DROPPED, Clip, Plan, Question, VideoFacts, VideoIndex, X2LError
 
 QUESTION = Question("How many stars are there?", options=("one", "two"), history=(("Is it day?", "yes"),))
 NUM_FRAMES, FRAMES_PER_CHUNK = 10, 4
@@ -75,20 +75,8 @@ def clips() -> list[Clip]:
     return [Clip(frames[part], times_s[part], part.start, facts) for part in parts]
 
 
-@torch.no_grad()
 def index_of(backbone, compressor) -> VideoIndex:
-    prefix = backbone.begin(clips()[0].video)
-    position = prefix.num_tokens
-
-    def chunks():
-        nonlocal position
-        for number, clip in enumerate(clips()):
-            chunk = backbone.read(number, clip, position)
-            position = chunk.next_position
-            yield chunk
-
-    encoded = tuple(compressor.encode(backbone, prefix, chunks(), RATIOS))
-    return VideoIndex(prefix, encoded, IndexSpec(backbone.identity, backbone.geometry, {}, {}))
+    return index_of_clips(backbone, compressor, clips(), RATIOS)
 
 
 def fitting(backbone, method: str):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from models import index_of, tiny_backbone
 from test_backbones import QUESTION, build
-from test_backbones import index_of as index_of_clips
+from test_backbones import index_of as index_of_noise
 
 from x2l import registry
 from x2l.cache import assemble
@@ -40,7 +40,7 @@ def test_every_backbone_is_the_same_on_cuda(name, tmp_path):
     logits = []
     for device in ("cpu", "cuda"):
         backbone = registry.build("backbone", {"name": name, "device": device, **model})
-        index = index_of_clips(backbone, registry.build("compressor", "mean_pool"))
+        index = index_of_noise(backbone, registry.build("compressor", "mean_pool"))
         cache = assemble(index, Plan((8, 1, 2)), backbone, "original")
         logits.append(backbone.logits(backbone.encode_question(QUESTION), cache).cpu())
     torch.testing.assert_close(logits[0], logits[1], atol=1e-3, rtol=1e-3)

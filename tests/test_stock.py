@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from models import index_of_clips, read
 from safetensors.torch import load_file
 from stock_models import ANSWERED, FAMILIES, FOLDER, QUESTION, checkpoint, clips, stock_backbone, video
 
@@ -12,7 +13,7 @@ from x2l import registry
 from x2l.cache import assemble
 from x2l.compressors.identity import Identity
 from x2l.compressors.mean_pool import MeanPool
-from x2l.types import DROPPED, IndexSpec, Plan, VideoIndex, X2LError
+from x2l.types import DROPPED, Plan, VideoIndex, X2LError
 
 LATER = replace(QUESTION, history=((QUESTION.text, ANSWERED),))
 PIXELS = ("pixel_values_videos", "pixel_values")
@@ -41,19 +42,12 @@ def stock_inputs(name: str, longer: bool = False) -> dict[str, torch.Tensor]:
     return whole | text if longer else whole
 
 
-@torch.no_grad()
 def index_of(backbone, compressor=None, frames_per_chunk=2, ratios=(1, 4)) -> VideoIndex:
-    prefix = backbone.begin(video().video)
-    chunks = chunks_of(backbone, prefix.num_tokens, frames_per_chunk)
-    encoded = tuple((compressor or Identity()).encode(backbone, prefix, chunks, ratios))
-    return VideoIndex(prefix, encoded, IndexSpec(backbone.identity, backbone.geometry, {}, {}))
+    return index_of_clips(backbone, compressor or Identity(), clips(frames_per_chunk), ratios)
 
 
 def chunks_of(backbone, position: int, frames_per_chunk: int = 2):
-    for number, clip in enumerate(clips(frames_per_chunk)):
-        chunk = backbone.read(number, clip, position)
-        position = chunk.next_position
-        yield chunk
+    return read(backbone, clips(frames_per_chunk), position)
 
 
 def close(actual, expected):

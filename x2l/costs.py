@@ -46,13 +46,16 @@ class DecoderSizes:
 
     def prefill_flops(self, tokens: int, cached: int, kept: int) -> int:
         """One chunk of `tokens` rows behind `cached` tokens, of which `kept` rows are stored."""
-        full = 2 * tokens * self.layer + self.attention_flops(tokens, cached + tokens)
-        return (self.layers - 1) * full + 2 * kept * self.kv_projection
+        full_layers = (self.layers - 1) * self.layer_flops(tokens, cached)
+        return full_layers + 2 * kept * self.kv_projection
+
+    def layer_flops(self, tokens: int, cached: int) -> int:
+        """Of one layer: `tokens` rows behind `cached` tokens."""
+        return 2 * tokens * self.layer + self.attention_flops(tokens, cached + tokens)
 
     def answer_flops(self, tokens: int, cached: int) -> int:
         """Text behind a cache up to the first new token: all layers, and the head once."""
-        layers = self.layers * (2 * tokens * self.layer + self.attention_flops(tokens, cached + tokens))
-        return layers + 2 * self.hidden * self.vocab
+        return self.layers * self.layer_flops(tokens, cached) + 2 * self.hidden * self.vocab
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 from x2l.backbones._sizes import BackboneSizes
 from x2l.costs import paper_prefill_flops
 from x2l.interfaces import Backbone, Compressor, Selector
-from x2l.types import DROPPED, KV, Chunk, ChunkKV, Geometry, IndexSpec, Plan, VideoFacts, VideoIndex, X2LError
+from x2l.types import KV, Chunk, ChunkKV, Geometry, IndexSpec, VideoFacts, VideoIndex, X2LError
 
 NOWHERE = torch.device("meta")
 
@@ -129,9 +129,7 @@ class PaperBackbone(Backbone):
         if self.sizes.stops_early:
             self.flops += decoder.prefill_flops(rows, cached, kept)
         else:
-            self.flops += decoder.layers * (
-                2 * rows * decoder.layer + decoder.attention_flops(rows, cached + rows)
-            )
+            self.flops += decoder.layers * decoder.layer_flops(rows, cached)
 
     def _kv(self, tokens: int, start: int) -> KV:
         geometry = self.geometry
@@ -201,7 +199,7 @@ def dry_run(
     index = VideoIndex(prefix, chunks, IndexSpec(backbone.identity, backbone.geometry, {}, {}))
     plan = selector.choose(torch.zeros(len(chunks)), index)
     levels = {ratio: sum(chunk.levels[ratio].num_tokens for chunk in chunks) for ratio in index.ratios}
-    hybrid = _planned(index, plan)
+    hybrid = sum(index.planned_tokens(plan))
     decoder, cached = sizes.decoder, sizes.prompt + index.num_visual_tokens
     itemsize = getattr(torch, dtype).itemsize
     return Sheet(
@@ -257,11 +255,3 @@ def _plain_flops(sizes: BackboneSizes, num_frames: int, chunk_frames: int, dtype
     for chunk in _chunks(backbone, num_frames, chunk_frames):
         memory = backbone.extend(memory, backbone.prefill(chunk, memory))
     return backbone.flops
-
-
-def _planned(index: VideoIndex, plan: Plan) -> int:
-    return sum(
-        chunk.levels[ratio].num_tokens
-        for chunk, ratio in zip(index.chunks, plan.ratios, strict=True)
-        if ratio != DROPPED
-    )

@@ -195,10 +195,7 @@ class Pipeline:
         )
 
     def _answer(self, index: VideoIndex, plan: Plan, text: str, clock: Clock) -> Answer:
-        kept = tuple(
-            chunk.levels[ratio].num_tokens if ratio != DROPPED else 0
-            for chunk, ratio in zip(index.chunks, plan.ratios, strict=True)
-        )
+        kept = index.planned_tokens(plan)
         bytes_per_token = index.spec.geometry.bytes_per_token
         seconds = {**index.spec.seconds, **clock.seconds}
         return Answer(

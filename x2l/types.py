@@ -219,6 +219,13 @@ class VideoIndex:
         """Visual tokens of the video before compression."""
         return sum(chunk.num_visual_tokens for chunk in self.chunks)
 
+    def planned_tokens(self, plan: Plan) -> tuple[int, ...]:
+        """How many tokens of each chunk a plan puts into the cache."""
+        return tuple(
+            chunk.levels[ratio].num_tokens if ratio != DROPPED else 0
+            for chunk, ratio in zip(self.chunks, plan.ratios, strict=True)
+        )
+
     @property
     def num_bytes(self) -> int:
         """Bytes stored: the prefix and every level of every chunk."""

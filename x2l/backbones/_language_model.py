@@ -163,17 +163,24 @@ class LanguageModelBackbone(Backbone):
         return {
             "input_ids": ids[None].to(self.device),
             "past_key_values": cache,
-            "position_ids": self._position_ids(next_position(cache), cache.get_seq_length(), len(ids)),
+            "position_ids": self._position_ids(
+                self._line(next_position(cache), len(ids)), cache.get_seq_length()
+            ),
             "use_cache": True,
         }
 
-    def _position_ids(self, position: int, num_cached: int, count: int) -> Int[Tensor, "*axes 1 count"]:
-        """Of text. Models with several axes are also given the index in the sequence, in front."""
-        positions = torch.arange(position, position + count, device=self.device)
+    def _line(self, start: int, count: int) -> Int[Tensor, "axes tokens"]:
+        """Positions of text: the same along every axis."""
+        return torch.arange(start, start + count, device=self.device).expand(self.num_axes, -1)
+
+    def _position_ids(
+        self, positions: Int[Tensor, "axes tokens"], num_cached: int, batch: int = 1
+    ) -> Int[Tensor, "*axes batch tokens"]:
+        """As transformers takes them: several axes have the index in the sequence in front of them."""
         if self.num_axes == 1:
-            return positions[None]
-        rows = torch.arange(num_cached, num_cached + count, device=self.device)
-        return torch.stack([rows, *[positions] * self.num_axes])[:, None]
+            return positions.expand(batch, -1)
+        rows = torch.arange(num_cached, num_cached + positions.shape[-1], device=self.device)
+        return torch.cat((rows[None], positions))[:, None].expand(-1, batch, -1)
 
 
 def memory_cache(memory: KV | None, batch: int) -> DynamicCache:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import cycle
 from typing import Any, ClassVar
 
 import torch
@@ -69,8 +70,7 @@ class StockBackbone(ReadingBackbone):
 
     def begin(self, video: VideoFacts | None = None) -> KV:
         embeds = self.embed_ids(self.prompt_ids(video))
-        positions = torch.arange(len(embeds), device=self.device).expand(self.num_axes, -1)
-        return self._prefill(embeds, None, positions)
+        return self._prefill(embeds, None, self._line(0, len(embeds)))
 
     def prompt_ids(self, video: VideoFacts | None = None) -> Int[Tensor, " tokens"]:
         """Everything in front of the first frame."""
@@ -105,7 +105,7 @@ class StockBackbone(ReadingBackbone):
             self.decoder(
                 inputs_embeds=batched,
                 past_key_values=cache,
-                position_ids=self._pre_fill_positions(positions, start, len(batched)),
+                position_ids=self._position_ids(positions, start, len(batched)),
                 use_cache=True,
                 **deepstack,
             )
@@ -115,14 +115,6 @@ class StockBackbone(ReadingBackbone):
             keys, values = keys[0], values[0]
         return KV(keys, values, positions[:, None, None])
 
-    def _pre_fill_positions(
-        self, positions: Int[Tensor, "axes tokens"], start: int, batch: int
-    ) -> Int[Tensor, "*axes batch tokens"]:
-        if self.num_axes == 1:
-            return positions.expand(batch, -1)
-        rows = torch.arange(start, start + positions.shape[-1], device=self.device)
-        return torch.cat((rows[None], positions))[:, None].expand(-1, batch, -1)
-
     def encode_question(self, question: Question) -> Int[Tensor, " tokens"]:
         """Everything that the chat template puts behind the video, earlier turns included."""
         _, after = self._around_the_video(question)
@@ -130,11 +122,10 @@ class StockBackbone(ReadingBackbone):
 
     def _around_the_video(self, question: Question) -> tuple[str, str]:
         """The text in front of the video and behind it, by the model's own chat template."""
-        asked = [*(turn[0] for turn in question.history), with_options(question)]
-        answered = [turn[1] for turn in question.history]
-        messages = [_message("user", text) for text in asked]
-        for i, text in enumerate(answered):
-            messages.insert(2 * i + 1, _message("assistant", text))
+        said = [*(text for turn in question.history for text in turn), with_options(question)]
+        messages = [
+            _message(role, text) for role, text in zip(cycle(("user", "assistant")), said, strict=False)
+        ]
         messages[0]["content"].insert(0, {"type": "video"})
         try:
             text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)

@@ -37,10 +37,6 @@ class VideoXL2Config(Qwen2Config):
     def vision(self) -> SiglipVisionConfig:
         return SiglipVisionConfig(**(self.vision_config or SIGLIP_SO400M_384), vision_use_head=False)
 
-    @property
-    def tokens_per_group(self) -> int:
-        return (self.sae_grid_size // 2) ** 2
-
 
 class SiglipTower(nn.Module):
     """SigLIP's vision transformer without final norm and head."""

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -98,9 +98,10 @@ class VideoXL2(ReadingBackbone):
     def pieces(self, clip: Clip) -> Iterator[str | Block]:
         vision = self.model.config.vision
         preprocess = Preprocessing(vision.image_size, short_side=None, mean=(0.5,) * 3, std=(0.5,) * 3)
+        ends = range(self.frames_per_batch, len(clip.frames), self.frames_per_batch)
         features = [
             self.model.model.vision_tower(preprocess(frames).to(self.device, self.model.dtype))
-            for frames in _batches(clip.frames, self.frames_per_batch)
+            for frames in np.split(clip.frames, ends)
         ]
         groups = self.model.visual_tokens(torch.cat(features))
         for second, tokens in zip(clip.times_s[:: self.frames_per_step], groups, strict=True):
@@ -177,9 +178,3 @@ def _runs(labels: Int[Tensor, " tokens"]) -> Iterator[slice]:
 
 def _grouped(kv: KV, groups: Int[Tensor, " tokens"]) -> GroupedMemory:
     return GroupedMemory(kv.keys, kv.values, kv.positions, kv.rotated, groups)
-
-
-def _batches(
-    frames: UInt8[np.ndarray, "frames height width 3"], size: int
-) -> Iterator[UInt8[np.ndarray, "batch height width 3"]]:
-    return (frames[start : start + size] for start in range(0, len(frames), size))
