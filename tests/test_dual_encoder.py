@@ -536,7 +536,10 @@ def test_the_shipped_recipe_can_be_run():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train": "dual_encodr"}, "train: dual_encodr: unknown, expected one of dual_encoder, x2l_tiny"),
+        (
+            {"train": "dual_encodr"},
+            "train: dual_encodr: unknown, expected one of dual_encoder, video_qa, x2l_tiny",
+        ),
         ({"train": ["dual_encoder"]}, "train: ['dual_encoder']: unknown, expected one of dual_encoder"),
         ({"steps": 3}, "steps: unknown"),
         ({"num_steps": 0}, "num_steps: expected a positive number, got 0"),

@@ -119,6 +119,10 @@ class Backbone(ABC):
     def encode_question(self, question: Question) -> Int[Tensor, " tokens"]:
         """Token ids of everything behind the video: the question in the model's own template."""
 
+    def encode_answer(self, text: str) -> Int[Tensor, " tokens"]:
+        """Token ids of an answer and of what ends it, as the model is taught to write it. For training."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be trained")
+
     def unknown_words(self, text: str) -> list[str]:
         """Words of `text` that the backbone's tokenizer cannot represent (none for byte-level ones)."""
         return []

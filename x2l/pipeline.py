@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -29,6 +29,7 @@ from x2l.types import (
     Answer,
     Chunk,
     ChunkKV,
+    Clip,
     IndexSpec,
     Plan,
     Question,
@@ -37,7 +38,12 @@ from x2l.types import (
     X2LError,
     check_ratios,
 )
-from x2l.video import Video, open_video
+from x2l.video import Footage, open_video
+
+Features = Mapping[str, Mapping[str, Tensor]]
+"""What oracles store about a chunk, by their key."""
+Read = tuple[Chunk, Features]
+"""What the language model reads of a clip, and what the oracle stores of it."""
 
 
 @dataclass
@@ -66,19 +72,41 @@ class Pipeline:
                 )
 
     @torch.no_grad()
-    def index(self, video: Video | str | Path, progress: bool = False) -> VideoIndex:
+    def index(self, video: Footage | str | Path, progress: bool = False) -> VideoIndex:
         """Decode, embed and compress a video, chunk by chunk; the index lies in host memory."""
-        video = video if isinstance(video, Video) else open_video(video, progress=progress)
+        video = video if isinstance(video, Footage) else open_video(video, progress=progress)
         clock = Clock(self.backbone.device)
-        features: dict[int, dict] = {}
         with clock.span("prefill"):
             prefix = self.backbone.begin(video.facts)
-            chunks = self._chunks(video, prefix.num_tokens, clock, features, progress)
-            encoded = self.compressor.encode(self.backbone, prefix, chunks, self.ratios)
-            stored = tuple(
-                replace(in_host_memory(chunk), features=features[chunk.index]) for chunk in encoded
-            )
+            read = self.read(self._clips(video, progress), prefix.num_tokens, clock)
+            stored = tuple(in_host_memory(chunk) for chunk in self.encode(prefix, read))
         return VideoIndex(prefix.to("cpu"), stored, self._spec(video, clock))
+
+    def read(self, clips: Iterable[Clip], position: int, clock: Clock | None = None) -> Iterator[Read]:
+        """What the language model reads of each clip, from a position on, and what the oracle stores."""
+        clock = clock or Clock(self.backbone.device)
+        for number, clip in enumerate(clock.spans("decode", clips)):
+            with clock.span("embed"):
+                chunk = self.backbone.read(number, clip, position)
+                position = chunk.next_position
+            with clock.span("prepare"), torch.no_grad():
+                prepared = {name: tensor.cpu() for name, tensor in self.oracle.prepare(chunk).items()}
+            yield chunk, {self.oracle.key: prepared} if prepared else {}
+
+    def encode(self, prefix: KV, read: Iterable[Read]) -> Iterator[ChunkKV]:
+        """Compress chunks behind the prefix, one after the other, on the backbone's device.
+
+        Here and in `read`, gradients flow unless the caller switches them off: training runs the same lines.
+        """
+        features: dict[int, Features] = {}
+
+        def chunks() -> Iterator[Chunk]:
+            for chunk, prepared in read:
+                features[chunk.index] = prepared
+                yield chunk
+
+        for chunk in self.compressor.encode(self.backbone, prefix, chunks(), self.ratios):
+            yield replace(chunk, features=features.pop(chunk.index))
 
     @torch.no_grad()
     def ask(
@@ -140,21 +168,26 @@ class Pipeline:
 
     def _cache_for(self, question: Question, index: VideoIndex, clock: Clock) -> tuple[Plan, FilledCache]:
         with clock.span("score"):
-            scores = self._scores(question, index) if self.selector.uses_scores else None
-            plan = self.selector.choose(scores, index).with_scores(scores)
+            plan = self.plan(question, index)
         with clock.span("assemble"):
             return plan, assemble(index, plan, self.backbone, self.positions)
 
     @torch.no_grad()
+    def plan(self, question: Question, index: VideoIndex) -> Plan:
+        """Which level of each chunk answers the question: the oracle scores, the selector chooses."""
+        scores = self._scores(question, index) if self.selector.uses_scores else None
+        return self.selector.choose(scores, index).with_scores(scores)
+
+    @torch.no_grad()
     def with_features(
-        self, index: VideoIndex, video: Video | str | Path, progress: bool = False
+        self, index: VideoIndex, video: Footage | str | Path, progress: bool = False
     ) -> VideoIndex:
         """The index plus what this oracle stores about each chunk: no second pre-fill.
 
         Raises X2LError if the index was made from other frames, or by another model.
         """
         store.check(index, self.backbone)
-        video = video if isinstance(video, Video) else open_video(video, progress=progress)
+        video = video if isinstance(video, Footage) else open_video(video, progress=progress)
         made, given = index.spec.video, json.loads(json.dumps(video.fingerprint()))
         for name in ("sha256", "sampling", "num_frames"):
             if made.get(name) != given[name]:
@@ -164,30 +197,19 @@ class Pipeline:
         asked, frames = min(video.chunk_frames, video.num_frames), index.chunks[0].num_frames
         if asked != frames:
             raise X2LError(f"{video.path}: chunks of {asked} frames, but those of the index have {frames}")
-        features: dict[int, dict] = {}
-        start, clock = index.prefix.num_tokens, Clock(self.backbone.device)
-        for _ in self._chunks(video, start, clock, features, progress):
-            pass
+        start = index.prefix.num_tokens
+        read = self.read(self._clips(video, progress), start)
         chunks = (
-            replace(chunk, features={**chunk.features, **features[chunk.index]}) for chunk in index.chunks
+            replace(chunk, features={**chunk.features, **features})
+            for chunk, (_, features) in zip(index.chunks, read, strict=True)
         )
         return replace(index, chunks=tuple(chunks))
 
-    def _chunks(
-        self, video: Video, position: int, clock: Clock, features: dict, progress: bool
-    ) -> Iterator[Chunk]:
-        """Chunks as they are decoded, from a position on; `features` collects what the oracle prepares."""
+    def _clips(self, video: Footage, progress: bool) -> Iterator[Clip]:
         clips = tqdm(video.clips(), "index", video.num_chunks, unit="chunk", delay=1, disable=not progress)
-        for number, clip in enumerate(clock.spans("decode", clips)):
-            with clock.span("embed"):
-                chunk = self.backbone.read(number, clip, position)
-                position = chunk.next_position
-            with clock.span("prepare"):
-                prepared = {name: tensor.cpu() for name, tensor in self.oracle.prepare(chunk).items()}
-                features[number] = {self.oracle.key: prepared} if prepared else {}
-            yield chunk
+        return iter(clips)
 
-    def _spec(self, video: Video, clock: Clock) -> IndexSpec:
+    def _spec(self, video: Footage, clock: Clock) -> IndexSpec:
         recipe = {"compressor": registry.describe(self.compressor), "ratios": list(self.ratios)}
         recipe["chunk_frames"] = video.chunk_frames
         return IndexSpec(

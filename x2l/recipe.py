@@ -12,6 +12,8 @@ from typing import Any, Literal
 from x2l import registry
 from x2l.errors import X2LError
 from x2l.fields import arguments
+from x2l.interfaces import Backbone
+from x2l.pipeline import Pipeline
 from x2l.settings import overridden, read_settings
 from x2l.types import check_ratios
 from x2l.video import Sampling
@@ -87,6 +89,18 @@ class Recipe:
         """sha256 of the recipe's canonical JSON: equal for equal recipes, whatever the order of keys."""
         canonical = json.dumps(self.to_mapping(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def build_pipeline(recipe: Recipe, backbone: Backbone | None = None) -> Pipeline:
+    """The four parts of a recipe, with the weights loaded; a backbone that is loaded already may be given.
+
+    Raises X2LError as `Recipe.check`, and if the backbone lacks what a part requires.
+    """
+    specs = {slot: getattr(recipe, slot) for slot in registry.SLOTS} | (
+        {"backbone": backbone} if backbone else {}
+    )
+    parts = {slot: registry.build(slot, spec) for slot, spec in specs.items()}
+    return Pipeline(**parts, ratios=recipe.ratios, positions=recipe.positions)
 
 
 def _spec(value: Any, key: str) -> Spec:

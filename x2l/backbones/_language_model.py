@@ -85,7 +85,7 @@ class LanguageModelBackbone(Backbone):
         return self.model.device
 
     def extend(self, memory: KV | None, kv: KV) -> KV:
-        new = self._placed(memory, kv)
+        new = self.placed(memory, kv)
         if memory is None:
             return new
         return KV(
@@ -95,8 +95,8 @@ class LanguageModelBackbone(Backbone):
             rotated=True,
         )
 
-    def _placed(self, memory: KV | None, kv: KV) -> KV:
-        """`kv` rotated to where it stands behind `memory`: here, to its own positions."""
+    def placed(self, memory: KV | None, kv: KV) -> KV:
+        """`kv` as it stands behind `memory`: rotated, here to its own positions."""
         return KV(self.rotate(kv.keys, kv.positions), kv.values, kv.positions, rotated=True)
 
     def rotate(self, keys, positions):
@@ -107,6 +107,11 @@ class LanguageModelBackbone(Backbone):
     def encode_text(self, text: str) -> Int[Tensor, " tokens"]:
         ids = self.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
         return ids[0].long().to(self.device)
+
+    def encode_answer(self, text: str) -> Int[Tensor, " tokens"]:
+        """The text and the end of the turn, which is where generate() stops."""
+        end = torch.tensor([self.tokenizer.eos_token_id], device=self.device)
+        return torch.cat((self.encode_text(text), end))
 
     def embed_text(self, text: str) -> Float[Tensor, "tokens hidden"]:
         return self.embed_ids(self.encode_text(text))

@@ -89,11 +89,11 @@ class VideoXL(LanguageModelBackbone):
     def begin(self, video: VideoFacts | None = None) -> KV:
         return self._prefill(self.embed_text(SYSTEM_PROMPT), memory=None)
 
-    def _placed(self, memory: KV | None, kv: KV) -> KV:
+    def placed(self, memory: KV | None, kv: KV) -> KV:
         """Behind n cached tokens, the new keys take the positions n, n + 1, ..."""
         start = 0 if memory is None else memory.num_tokens
         positions = torch.arange(start, start + kv.num_tokens, device=kv.keys.device)[None, None, None]
-        return super()._placed(memory, replace(kv, positions=positions))
+        return super().placed(memory, replace(kv, positions=positions))
 
     def prefill(self, chunk: Chunk, memory: KV) -> KV:
         kv = self._prefill(chunk.visual_tokens, memory)

@@ -39,7 +39,7 @@ def ask(
     stream: bool | None,
     options: Options,
 ) -> None:
-    """Answer QUESTION about SOURCE, a video file or the directory of an index.
+    """Answer QUESTION about SOURCE, a video file, a folder of pictures or the directory of an index.
 
     Prints the answer, the chunks that were re-loaded in detail, what the KV cache holds and where the
     seconds went (decode, embed and prefill of an index: those of its making).

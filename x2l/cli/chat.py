@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.option("--max-new-tokens", type=click.IntRange(min=1), help="Longest answer.")
 @shared_options
 def chat(source: str, max_new_tokens: int | None, options: Options) -> None:
-    """Ask about SOURCE, a video file or the directory of an index, one line after the other.
+    """Ask about SOURCE (a video file, pictures or the directory of an index), one line after the other.
 
     Questions come from the terminal or from standard input. Every question knows the turns before it; its
     oracle sees the question alone. /new forgets the turns, an empty line or the end of the input ends.

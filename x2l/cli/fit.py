@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from x2l.cli.options import plugin_option
+
 
 @click.command(short_help="Train a checkpoint from a recipe.")
 @click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -17,8 +19,25 @@ import click
     help="Checkpoints go here; a run that was stopped goes on from them.",
 )
 @click.option("--workers", type=click.IntRange(min=0), default=1, show_default=True, help="Data processes.")
-def fit(recipe: Path, out: Path, workers: int) -> None:
+@click.option(
+    "--set",
+    "assignments",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Any field of the recipe, such as lr=1e-5; repeatable.",
+)
+@plugin_option
+def fit(
+    recipe: Path, out: Path, workers: int, assignments: tuple[str, ...], plugins: tuple[str, ...]
+) -> None:
     """Train by RECIPE, such as recipes/train_tiny.yaml, and print the folder of the last checkpoint."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from x2l.registry import load_plugin
     from x2l.training.fit import fit as run
 
-    click.echo(run(recipe, out, num_workers=workers))
+    for plugin in plugins:
+        load_plugin(plugin)
+    folder = run(recipe, out, num_workers=workers, overrides=assignments)
+    if rank_zero_only.rank == 0:  # of the processes that train together, one speaks
+        click.echo(folder)

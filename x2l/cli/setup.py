@@ -14,10 +14,10 @@ from x2l.backbones._loading import require_device
 from x2l.cli.options import Options
 from x2l.errors import X2LError
 from x2l.pipeline import Pipeline
-from x2l.recipe import Recipe
+from x2l.recipe import Recipe, build_pipeline
 from x2l.settings import read_settings
 from x2l.types import VideoIndex
-from x2l.video import Video, open_video
+from x2l.video import Footage, is_stills, open_video
 
 FIXED = ("compressor", "ratios", "chunk_frames", "sampling")
 """What an index was made with and a question cannot change."""
@@ -67,7 +67,7 @@ def remembered(recipe: Recipe) -> dict[str, Any]:
     return data
 
 
-def open_with(recipe: Recipe, path: str, options: Options) -> Video:
+def open_with(recipe: Recipe, path: str, options: Options) -> Footage:
     """The video, opened; says on stderr what could not be salvaged."""
     reader = options.reader or "auto"
     video = open_video(
@@ -83,8 +83,7 @@ def make_pipeline(recipe: Recipe, progress: bool = True) -> Pipeline:
     """The four parts, with the weights loaded."""
     transformers_log = transformers.utils.logging
     (transformers_log.enable_progress_bar if progress else transformers_log.disable_progress_bar)()
-    parts = {slot: registry.build(slot, getattr(recipe, slot)) for slot in registry.SLOTS}
-    return Pipeline(**parts, ratios=recipe.ratios, positions=recipe.positions)
+    return build_pipeline(recipe)
 
 
 def _stored_recipe(index: VideoIndex) -> dict[str, Any]:
@@ -102,10 +101,15 @@ def _comparable(recipe: Recipe, key: str) -> Any:
 def open_source(source: str, options: Options) -> tuple[Pipeline, VideoIndex]:
     """What answers, and the index to ask: the one at `source`, or one made of the video that is there."""
     progress = not options.quiet
-    if Path(source).is_dir():
+    if _is_index(Path(source)):
         index = store.load(source)
         return make_pipeline(make_recipe_for(index, source, options), progress), index
     recipe = make_recipe(options)
     video = open_with(recipe, source, options)
     pipeline = make_pipeline(recipe, progress)
     return pipeline, pipeline.index(video, progress)
+
+
+def _is_index(source: Path) -> bool:
+    """A folder with a manifest; also one without pictures, so that loading says what is missing."""
+    return source.is_dir() and ((source / store.MANIFEST).exists() or not is_stills(source))

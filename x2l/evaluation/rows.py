@@ -13,7 +13,7 @@ from x2l import registry
 from x2l.errors import X2LError
 from x2l.interfaces import Backbone, Oracle
 from x2l.pipeline import Pipeline
-from x2l.recipe import Recipe
+from x2l.recipe import Recipe, build_pipeline
 from x2l.types import Chunk, ChunkKV, VideoIndex
 from x2l.video import open_video
 
@@ -90,10 +90,7 @@ def _pipeline(recipe: Recipe, backbones: dict[str, Backbone]) -> Pipeline:
     key = _key(recipe, ("backbone",))
     if key not in backbones:
         backbones[key] = registry.build("backbone", recipe.backbone)
-    parts = {
-        slot: registry.build(slot, getattr(recipe, slot)) for slot in ("compressor", "oracle", "selector")
-    }
-    return Pipeline(backbones[key], **parts, ratios=recipe.ratios, positions=recipe.positions)
+    return build_pipeline(recipe, backbones[key])
 
 
 def _key(recipe: Recipe, names: Sequence[str]) -> str:

@@ -55,19 +55,11 @@ class Stage:
             lowest, highest = getattr(self, name)
             require(1 <= lowest <= highest, f"{path}.{name}", "1 <= first <= last", [lowest, highest])
         check_pairs(self.unique_pairs, self.filler_pairs, f"{path}.")
-        self._check_ratios(f"{path}.ratios")
+        check_weights_of_ratios(self.ratios, f"{path}.ratios")
         for kind in self.questions:
             if kind not in TEMPLATES:
                 raise unknown(f"{path}.questions.{kind}", kind, TEMPLATES)
         _require_weights(self.questions, f"{path}.questions")
-
-    def _check_ratios(self, path: str) -> None:
-        for name in self.ratios:
-            is_name = re.fullmatch(r"[1-9]\d*(/[1-9]\d*)?", name) is not None
-            levels = name.split("/")
-            fits = is_name and (len(levels) == 1 or (len(set(levels)) == 2 and "1" not in levels))
-            require(fits, f"{path}.{name}", '"1", one ratio ("8") or two different ones ("2/32")', name)
-        _require_weights(self.ratios, path)
 
 
 @dataclass(frozen=True)
@@ -114,7 +106,7 @@ class Curriculum:
         frames = int(rng.integers(stage.frames_per_chunk[0], stage.frames_per_chunk[1] + 1))
         names, weights = zip(*stage.ratios.items(), strict=True)
         name = rng.choice(names, p=np.array(weights) / sum(weights))
-        ratios = tuple(int(ratio) for ratio in str(name).split("/"))
+        ratios = ratios_of(str(name))
         # Without inner chunks the first/last rule would leave nothing to compress at any other ratio.
         edge_ratio = 2 if num_chunks > 2 and rng.random() < 0.7 else None
         return Shape(
@@ -144,6 +136,21 @@ def _draw_detailed(rng: np.random.Generator, num_chunks: int) -> tuple[int, ...]
     """One to four random chunks."""
     count = min(num_chunks, int(rng.integers(1, 5)))
     return tuple(sorted(rng.choice(num_chunks, count, replace=False).tolist()))
+
+
+def ratios_of(name: str) -> tuple[int, ...]:
+    """The levels that a way to compress makes: "2/32" has two."""
+    return tuple(int(ratio) for ratio in name.split("/"))
+
+
+def check_weights_of_ratios(weights: dict[str, float], path: str) -> None:
+    """Raise X2LError naming the field under `path` that is no way to compress, or has no weight."""
+    for name in weights:
+        is_name = re.fullmatch(r"[1-9]\d*(/[1-9]\d*)?", name) is not None
+        levels = name.split("/")
+        fits = is_name and (len(levels) == 1 or (len(set(levels)) == 2 and "1" not in levels))
+        require(fits, f"{path}.{name}", '"1", one ratio ("8") or two different ones ("2/32")', name)
+    _require_weights(weights, path)
 
 
 def _require_weights(weights: dict[str, Any], path: str) -> None:

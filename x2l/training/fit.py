@@ -5,18 +5,20 @@ Every stage leaves fp32 weights, log.jsonl and a Lightning checkpoint from which
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 import torch
+import yaml
 from transformers import CLIPModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from x2l.backbones._video_xl_model import VideoXLConfig, VideoXLForCausalLM
 from x2l.backbones.video_xl import VideoXL
 from x2l.backbones.x2l_tiny import X2LTiny
 from x2l.errors import X2LError, unknown
-from x2l.files import make_folder, read_json, write_json
+from x2l.files import make_folder, read_json, write_json, write_text
 from x2l.needles.vocabulary import build_tokenizer
 from x2l.settings import first_difference, read_settings
 from x2l.training.checkpoint import is_complete, num_bytes, release, save
@@ -28,25 +30,29 @@ from x2l.training.language import LanguageModule
 from x2l.training.loop import steps_done, train
 from x2l.training.module import TrainingModule
 from x2l.training.needle_batches import NeedleBatches
+from x2l.training.post_training import fit_video_qa
+from x2l.training.qa_recipe import VideoQARecipe
 from x2l.training.recipe import ModelSizes, Recipe, TrainingRecipe
 from x2l.training.scene_batches import SceneBatches
 from x2l.training.start import start_language_model
 from x2l.training.vision import VisionModule
 
-RECIPE = "recipe.json"
+RECIPE, RESOLVED = "recipe.json", "recipe.yaml"
 
 
-def fit(recipe_path: Path, out: Path, num_workers: int = 1) -> Path:
+def fit(recipe_path: Path, out: Path, num_workers: int = 1, overrides: Sequence[str] = ()) -> Path:
     """Train what the recipe's `train` names, where that is not done yet; returns the released checkpoint.
 
+    overrides: "dotted.key=value", values are YAML.
     Raises X2LError naming the field of the recipe that is wrong, or not the one that `out` was begun with.
     """
     name = str(read_settings(recipe_path).get("train", "x2l_tiny"))
     if name not in TRAINED:
         raise unknown(f"recipe {recipe_path}: train: {name}", name, TRAINED)
     kind, run = TRAINED[name]
-    recipe = kind.load(recipe_path)
+    recipe = kind.load(recipe_path, overrides)
     _go_on_only_with_the_same(recipe, out)
+    write_text(out / RESOLVED, yaml.safe_dump(recipe.to_mapping(), sort_keys=False))
     return run(recipe, out, num_workers)
 
 
@@ -86,9 +92,14 @@ def _fit_dual_encoder(recipe: DualEncoderRecipe, out: Path, num_workers: int) ->
     return released
 
 
+def _fit_video_qa(recipe: VideoQARecipe, out: Path, num_workers: int) -> Path:
+    return fit_video_qa(recipe, out, _accelerator(recipe.accelerator), num_workers)
+
+
 TRAINED = {
     "x2l_tiny": (TrainingRecipe, _fit_x2l_tiny),
     "dual_encoder": (DualEncoderRecipe, _fit_dual_encoder),
+    "video_qa": (VideoQARecipe, _fit_video_qa),
 }
 """What can be trained: the recipe's class and the function that follows it."""
 

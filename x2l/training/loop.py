@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, get_worker_info
 from tqdm import tqdm
 
 from x2l.errors import X2LError
-from x2l.training.module import TrainingModule
+from x2l.hub import one_line
 
 LAST, LOG = "last.ckpt", "log.jsonl"
 
@@ -27,49 +29,79 @@ HARMLESS_WARNINGS = (
     r".*`IterableDataset` has `__len__` defined.*",  # each worker makes every n-th batch
     r".*dataloader is not resumable.*",  # batch i depends on the seed and i only
     r".*module\(s\) in eval mode.*",  # there is no dropout: both modes are the same
-    r".*callbacks used to create the checkpoint.*",  # a callback here holds no state
+    r".*callbacks used to create the checkpoint.*",  # early stopping may come and go
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # Lightning's own call into torch
 )
 
 
+@runtime_checkable
+class CountsSteps(Protocol):
+    """A LightningModule that knows how far it is: optimiser steps behind it, and of the whole run."""
+
+    step: int
+    num_steps: int
+
+
 def train(
-    module: TrainingModule,
-    data: Iterable,
+    module: CountsSteps,
+    data: Iterable | lightning.LightningDataModule,
     folder: Path,
     *,
     accelerator: str = "cpu",
     precision: str = "32-true",
     checkpoint_every: int = 500,
     num_workers: int = 0,
-) -> None:
+    callbacks: Sequence[Callback] = (),
+    may_end_early: bool = False,
+    **options: Any,
+) -> lightning.Trainer:
     """Run the batches of `data`, which starts at the step where the checkpoint in `folder` ends.
 
-    Leaves last.ckpt every `checkpoint_every` batches, and log.jsonl with one line per batch.
+    Leaves last.ckpt every `checkpoint_every` steps, and log.jsonl with one line per batch.
+    may_end_early: a callback may stop it.
+    options: those of Lightning's Trainer (strategy, devices, logger, ...).
     Raises KeyboardInterrupt where the user stops it, and what the data raises.
     """
-    checkpoint = folder / LAST if (folder / LAST).is_file() else None
-    prefetch = 8 if num_workers else None
-    loader = DataLoader(data, batch_size=None, num_workers=num_workers, prefetch_factor=prefetch)
+    checkpoint = folder / LAST if (folder / LAST).exists() else None
+    own = [StepLog(folder), StepProgress(folder.name), StepCheckpoint(folder, checkpoint_every)]
     with _quiet():
-        trainer = lightning.Trainer(
+        trainer = _trainer(
             accelerator=accelerator,
-            devices=1,
             precision=precision,
-            max_epochs=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=False,
-            callbacks=[StepLog(folder), StepCheckpoint(folder, checkpoint_every), StepProgress(folder.name)],
+            # Checkpoints last: they hold what the others know behind this step.
+            callbacks=[*callbacks, *own],
+            default_root_dir=folder,
+            **options,
         )
         try:
-            trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+            is_module = isinstance(data, lightning.LightningDataModule)
+            source = data if is_module else _loader(data, num_workers)
+            trainer.fit(module, source, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
         except SystemExit as stop:  # how Lightning ends after Ctrl-C
             raise KeyboardInterrupt from stop
         except X2LError as error:  # with a traceback in it, if it comes from a loading process
             raise X2LError(str(error).strip().rpartition("X2LError: ")[2]) from error
     # A stage that ended early must not pass for complete.
-    assert module.step == module.num_steps, f"{folder}: {module.step} of {module.num_steps} steps"
+    is_complete = module.step == module.num_steps
+    assert is_complete or may_end_early, f"{folder}: {module.step} of {module.num_steps} steps"
+    return trainer
+
+
+def _trainer(**options: Any) -> lightning.Trainer:
+    """For one pass over data that is a whole run. Raises X2LError for what Lightning cannot do here."""
+    ours = {"max_epochs": 1, "devices": 1, "logger": False}
+    switched_off = ("enable_checkpointing", "enable_model_summary", "enable_progress_bar")
+    try:
+        return lightning.Trainer(**ours | dict.fromkeys(switched_off, False) | options)
+    except (ValueError, ImportError, MisconfigurationException) as error:
+        asked = options.get("strategy", "auto")
+        name = asked if isinstance(asked, str) else type(asked).__name__
+        raise X2LError(f"strategy: {name} cannot be used, {one_line(error)}") from error
+
+
+def _loader(data: Iterable, num_workers: int) -> DataLoader:
+    prefetch = 8 if num_workers else None
+    return DataLoader(data, batch_size=None, num_workers=num_workers, prefetch_factor=prefetch)
 
 
 def own_steps(first: int, end: int) -> range:
@@ -93,12 +125,27 @@ class StepCheckpoint(Callback):
     def __init__(self, folder: Path, every: int):
         self.folder, self.every = folder, every
 
-    def on_train_batch_end(self, trainer, module, *_) -> None:
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx: int) -> None:
+        # Between two steps, gradients are under way that a checkpoint does not hold. A look at held-out data
+        # that comes next must be behind it, or a resumed run would leave it out.
+        looks_next = bool(trainer.val_dataloaders) and (batch_idx + 1) % trainer.val_check_batch == 0
+        if ends_step(trainer, batch_idx) and not looks_next:
+            self._save_if_due(trainer, module)
+
+    def on_validation_end(self, trainer, module) -> None:
+        self._save_if_due(trainer, module)
+
+    def _save_if_due(self, trainer, module) -> None:
         # The last step needs none: the finished model is written next.
-        if module.step % self.every == 0 and module.step < module.num_steps:
-            partial = self.folder / f"{LAST}.partial"
-            trainer.save_checkpoint(partial, weights_only=False)
-            os.replace(partial, self.folder / LAST)
+        if module.step % self.every or module.step == module.num_steps:
+            return
+        partial, last = self.folder / f"{LAST}.partial", self.folder / LAST
+        trainer.save_checkpoint(partial, weights_only=False)
+        if trainer.is_global_zero:
+            if last.is_dir():  # as some strategies write it; a folder is not replaced by another
+                shutil.rmtree(last)
+            os.replace(partial, last)
+        trainer.strategy.barrier()
 
 
 class StepLog(Callback):
@@ -112,12 +159,14 @@ class StepLog(Callback):
 
     def on_train_start(self, trainer, module) -> None:
         """Steps behind the checkpoint are run again: their lines go."""
+        self.path = self.path.with_name(LOG if trainer.is_global_zero else f"log-{trainer.global_rank}.jsonl")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in read_log(self.path) if line["step"] <= module.step]
         self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 
-    def on_train_batch_end(self, trainer, module, outputs: dict[str, Any], *_) -> None:
-        line = {"step": module.step} | {name: round(float(value), 6) for name, value in outputs.items()}
+    def on_train_batch_end(self, trainer, module, outputs: dict[str, Any], batch, batch_idx: int) -> None:
+        step = module.step if ends_step(trainer, batch_idx) else module.step + 1
+        line = {"step": step} | {name: round(value, 6) for name, value in reported(trainer, outputs).items()}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -129,15 +178,29 @@ class StepProgress(Callback):
         self.name = name
 
     def on_train_start(self, trainer, module) -> None:
-        self.bar = tqdm(desc=self.name, total=module.num_steps, initial=module.step, mininterval=1)
+        is_shown = trainer.is_global_zero
+        total, initial = module.num_steps, module.step
+        self.bar = tqdm(desc=self.name, total=total, initial=initial, mininterval=1, disable=not is_shown)
 
     def on_train_batch_end(self, trainer, module, outputs: dict[str, Any], *_) -> None:
-        shown = {name: f"{float(value):.3f}" for name, value in outputs.items() if "/" not in name}
+        figures = reported(trainer, outputs)
+        shown = {name: f"{value:.3f}" for name, value in figures.items() if "/" not in name}
         self.bar.set_postfix(shown, refresh=False)
-        self.bar.update()
+        self.bar.update(module.step - self.bar.n)
 
     def on_train_end(self, trainer, module) -> None:
         self.bar.close()
+
+
+def reported(trainer: lightning.Trainer, outputs: dict[str, Any]) -> dict[str, float]:
+    """What a training step returned; Lightning has divided its loss among the batches of a step."""
+    figures = {name: float(value) for name, value in outputs.items()}
+    return figures | {"loss": figures["loss"] * trainer.accumulate_grad_batches}
+
+
+def ends_step(trainer: lightning.Trainer, batch_idx: int) -> bool:
+    """Whether this batch is the last of those whose gradients make one optimiser step."""
+    return (batch_idx + 1) % trainer.accumulate_grad_batches == 0
 
 
 def read_log(path: Path) -> list[dict[str, int | float]]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from x2l.errors import X2LError
 from x2l.fields import arguments
-from x2l.settings import read_settings
+from x2l.settings import overridden, read_settings
 from x2l.training.curriculum import Stage, require
 from x2l.training.start import FAST_FREQUENCIES
 
@@ -130,8 +130,11 @@ class Recipe:
     def decisive(self) -> dict[str, Any]:
         """What decides the checkpoint, as plain data."""
         indifferent = ("checkpoint_every", "accelerator")
-        data = {name: value for name, value in asdict(self).items() if name not in indifferent}
-        return json.loads(json.dumps(data))
+        return {name: value for name, value in self.to_mapping().items() if name not in indifferent}
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The recipe as plain data, defaults included."""
+        return json.loads(json.dumps(asdict(self)))
 
     @classmethod
     def from_mapping(cls, data: Mapping[Any, Any]) -> Recipe:
@@ -142,11 +145,11 @@ class Recipe:
         return cls(**arguments(cls, {str(key): value for key, value in data.items()}, "", lambda _: None))
 
     @classmethod
-    def load(cls, path: str | Path) -> Recipe:
-        """A recipe from a YAML file. Raises X2LError naming the file."""
+    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+        """A recipe from a YAML file with "dotted.key=value" overrides. Raises X2LError naming the file."""
         data = read_settings(path)
         try:
-            return cls.from_mapping(data)
+            return cls.from_mapping(overridden(data, overrides))
         except X2LError as error:
             raise X2LError(f"recipe {path}: {error}") from error
 
@@ -170,7 +173,14 @@ class TrainingRecipe(Recipe):
         self.language.check("language")
 
 
-MAY_BE_ZERO = ("retrieval_weight", "flat_share", "mm_time_amplitude")
+MAY_BE_ZERO = (
+    "retrieval_weight",
+    "flat_share",
+    "mm_time_amplitude",
+    "weight_decay",
+    "warmup_share",
+    "max_broken_share",
+)
 
 
 def require_positive(part: Any, path: str) -> None:

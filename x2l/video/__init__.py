@@ -1,8 +1,13 @@
-"""A video file as lazily decoded clips of RGB frames, in bounded memory.
+"""A video file, or pictures, as lazily decoded clips of RGB frames, in bounded memory.
 
 file -> scan (timestamps, health) -> Sampling (which frames) -> reader (their pixels) -> Clip ...
 """
 
+from x2l.video.footage import Footage as Footage
 from x2l.video.sampling import Sampling as Sampling
+from x2l.video.stills import Stills as Stills
+from x2l.video.stills import is_stills as is_stills
+from x2l.video.stills import open_stills as open_stills
+from x2l.video.stills import stills_of as stills_of
 from x2l.video.video import Video as Video
 from x2l.video.video import open_video as open_video

@@ -61,7 +61,7 @@ def damaged(path: Path) -> X2LError:
 def _require_content(path: Path) -> None:
     try:
         if path.is_dir():
-            raise X2LError(f"{path}: is a directory, expected a video file")
+            raise X2LError(f"{path}: is a directory without pictures, expected a video file")
         if not path.exists():
             raise X2LError(f"{path}: no such file")
         if not path.is_file():

@@ -1,90 +1,48 @@
-"""From a file to clips: the one place where sampling, reading and chunking meet."""
+"""From a file to clips: where sampling, reading and chunking meet."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Int, UInt8
 
 from x2l.errors import X2LError, unknown
 from x2l.fingerprint import file_fingerprint
-from x2l.types import Clip, VideoFacts
 from x2l.video.decord_reader import DecordReader
+from x2l.video.footage import Footage
 from x2l.video.pyav_reader import PyAVReader
 from x2l.video.sampling import Sampling
 from x2l.video.scan import Scan, scan
+from x2l.video.stills import is_stills, open_stills
 
 READERS = ("auto", "decord", "pyav")
 
 _SAMPLING = Sampling()
 
 
-class Video:
+class Video(Footage):
     """The sampled frames of a video file, decoded as `clips()` are asked for.
 
-    Attributes: path; duration_s, native_fps, width and height (upright) of the whole video; times_s
-    [sampled], seconds of the sampled frames; lost, frames that could not be decoded (0 unless salvaged).
+    Attributes beside those of Footage: native_fps, width and height (upright) of the whole video. `lost` is 0
+    unless the file was salvaged.
     """
 
     def __init__(self, scan: Scan, sampling: Sampling, reader: str, chunk_frames: int, salvage: bool):
-        self.path = scan.path
-        self.duration_s, self.native_fps = scan.duration_s, scan.native_fps
-        self.width, self.height = scan.width, scan.height
-        self.sampling, self.chunk_frames = sampling, chunk_frames
+        super().__init__(scan.path, scan.times_s, scan.duration_s, sampling, chunk_frames)
+        self.native_fps, self.width, self.height = scan.native_fps, scan.width, scan.height
         self.lost = scan.num_lost
-        self._num_readable = len(scan.pts)
-        self._indices = sampling.indices(scan.times_s)
-        self.times_s: Float[np.ndarray, " sampled"] = scan.times_s[self._indices]
         self._scan, self._falls_back = scan, reader == "auto"
         self._reader = _make_reader(scan, reader, salvage)
-
-    @property
-    def num_frames(self) -> int:
-        """Sampled frames."""
-        return len(self._indices)
-
-    @property
-    def facts(self) -> VideoFacts:
-        return VideoFacts(self.num_frames, self.duration_s)
-
-    @property
-    def num_chunks(self) -> int:
-        return -(-self.num_frames // self.chunk_frames)
-
-    @property
-    def lost_share(self) -> float:
-        """Share of the file's frames that could not be decoded, 0..1."""
-        return self.lost / (self.lost + self._num_readable)
 
     @property
     def reader(self) -> str:
         """Name of the reader in use; "auto" may have fallen back to pyav."""
         return "decord" if isinstance(self._reader, DecordReader) else "pyav"
 
-    def clips(self) -> Iterator[Clip]:
-        """Up to `chunk_frames` frames at a time, in order; only the one in hand is held in memory.
-
-        Raises X2LError if a frame cannot be decoded.
-        """
-        for start in range(0, self.num_frames, self.chunk_frames):
-            part = slice(start, start + self.chunk_frames)
-            yield Clip(self._read(self._indices[part]), self.times_s[part], start, self.facts)
-
-    def fingerprint(self) -> dict[str, Any]:
-        """What the frames were made from, as plain data: file name, bytes and hash, sampling, reader."""
-        return {
-            "file": self.path.name,
-            "bytes": self.path.stat().st_size,
-            "sha256": file_fingerprint(self.path),
-            "sampling": asdict(self.sampling),
-            "reader": self.reader,
-            "num_frames": self.num_frames,
-            "lost": self.lost,
-        }
+    def _content(self) -> dict[str, Any]:
+        return {"bytes": self.path.stat().st_size, "sha256": file_fingerprint(self.path)}
 
     def _read(self, indices: Int[np.ndarray, " frames"]) -> UInt8[np.ndarray, "frames height width 3"]:
         try:
@@ -103,19 +61,23 @@ def open_video(
     chunk_frames: int = 10,
     salvage: bool = False,
     progress: bool = False,
-) -> Video:
-    """Open a video file; its packets are read now (its frames too with `salvage`), clips when asked for.
+) -> Footage:
+    """Open a video file, a folder of pictures (one frame a second) or a picture.
 
-    `reader` "auto" is decord, and PyAV where decord is missing or fails. `salvage` uses the frames of a
-    damaged file that PyAV can decode. Raises X2LError if the file or an argument is not usable.
+    A file's packets are read now (its frames too with `salvage`), clips when asked for. `reader` "auto" is
+    decord, and PyAV where decord is missing or fails. `salvage` uses the frames of a damaged file that PyAV
+    can decode. Raises X2LError if the file or an argument is not usable.
     """
+    path = Path(path)
     if reader not in READERS:
         raise unknown(f"reader {reader!r}", reader, READERS)
-    if chunk_frames < 1:
-        raise X2LError(f"chunk_frames: expected at least 1, got {chunk_frames}")
     if salvage and reader == "decord":
         raise X2LError("reader 'decord': cannot salvage, expected auto or pyav")
-    return Video(scan(Path(path), salvage, progress), sampling, reader, chunk_frames, salvage)
+    if not is_stills(path):
+        return Video(scan(path, salvage, progress), sampling, reader, chunk_frames, salvage)
+    if salvage or reader != "auto":
+        raise X2LError(f"{path}: is made of pictures, a reader and salvage are for video files")
+    return open_stills(path, sampling, chunk_frames)
 
 
 def _make_reader(scan: Scan, reader: str, salvage: bool) -> DecordReader | PyAVReader:

@@ -1,0 +1,186 @@
+"""Memory and time of a post-training step against the length of the video, chunks recomputed or kept.
+
+    python benchmarks/training.py --out benchmarks/training_cpu                    # x2l-tiny
+    python benchmarks/training.py --geometry 7b --device cuda --dtype bfloat16 --out benchmarks/training_h200
+
+One step: encode at 2x and 32x, three chunks in detail, one question, the loss, its gradient, AdamW. Each
+length is measured in a process of its own. Memory is the peak of the process, on a GPU that of the allocator;
+step_gb is what it exceeds the memory in front of the first step by. x2l-tiny trains its language model
+and its VSTs, 7B (random weights) low-rank adapters on both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import lightning
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from tqdm import tqdm
+from video_xl_7b import SIZES, SMALL
+
+from x2l.backbones._video_xl_model import VideoXLConfig, VideoXLForCausalLM
+from x2l.backbones.video_xl import VideoXL
+from x2l.backbones.x2l_tiny import X2LTiny
+from x2l.compressors.vst import VST
+from x2l.oracles.attention import AttentionScore
+from x2l.pipeline import Pipeline
+from x2l.selectors.last_n import LastN
+from x2l.training.qa_data import VideoQA
+from x2l.training.trainable import LoRA
+from x2l.training.x2l_module import X2LModule
+from x2l.types import Clip, Question, VideoFacts
+
+CHUNK_FRAMES = 10
+QUESTION = Question("Which digit is on the red star?", answer="7")
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "beacon_q_proj", "beacon_k_proj", "beacon_v_proj"]
+
+
+class WithoutTokenizer(VideoXL):
+    """Random weights read random words."""
+
+    def encode_text(self, text: str) -> torch.Tensor:
+        return torch.arange(len(text.split()) + 2, device=self.device)
+
+    def encode_answer(self, text: str) -> torch.Tensor:
+        return self.encode_text(text)
+
+
+def main() -> None:
+    arguments = _arguments()
+    if arguments.one:
+        print(json.dumps(_measure(arguments, arguments.frames[0], arguments.one == "recomputed")))
+        return
+    rows = []
+    for kept in ("recomputed", "kept"):
+        for frames in tqdm(arguments.frames, kept):
+            if kept == "recomputed" or frames <= arguments.max_kept:
+                rows.append({"frames": frames, "chunks": kept, **_in_a_process(frames, kept)})
+    report = {"figures": rows, **_circumstances(arguments)}
+    print(json.dumps(report, indent=1))
+    if arguments.out:
+        arguments.out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+        _plot(rows, arguments.out.with_suffix(".svg"))
+
+
+def _in_a_process(frames: int, kept: str) -> dict[str, float]:
+    given = [part for part in sys.argv[1:] if part != "--frames"]
+    if "--frames" in sys.argv:
+        start = sys.argv.index("--frames")
+        following = sys.argv[start + 1 :]
+        end = next((i for i, part in enumerate(following) if part.startswith("--")), len(following))
+        given = [*sys.argv[1:start], *following[end:]]
+    command = [sys.executable, __file__, *given, "--one", kept, "--frames", str(frames)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _measure(arguments, frames: int, recompute: bool) -> dict[str, float]:
+    """Three steps: the first warms up, the others are timed."""
+    lightning.seed_everything(0, verbose=False)
+    is_tiny = arguments.geometry == "tiny"
+    backbone = X2LTiny.from_pretrained(dtype=arguments.dtype) if is_tiny else _random(arguments)
+    pipeline = Pipeline(backbone, VST(), AttentionScore(), LastN(3))
+    trains = ["vst", "language_model"] if is_tiny else ["lora"]
+    module = X2LModule(pipeline, trains, LoRA(targets=TARGETS), recompute=recompute).to(arguments.device)
+    optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], 1e-5)
+    batch, seconds = _video(frames, backbone.model.config.vision.image_size), []
+    held = _memory_bytes(arguments.device)
+    for _ in range(3):
+        start = time.perf_counter()
+        loss = module.answer(batch).report()["loss"]
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds.append(time.perf_counter() - start if torch.isfinite(loss) else float("nan"))
+    peak = _memory_bytes(arguments.device, peak=True)
+    return {"step_s": min(seconds[1:]), "step_gb": (peak - held) / 1e9, "peak_gb": peak / 1e9}
+
+
+def _random(arguments) -> WithoutTokenizer:
+    config, before = VideoXLConfig(**(SMALL if arguments.small else SIZES)), torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, arguments.dtype))
+    with torch.device(arguments.device):
+        model = VideoXLForCausalLM(config)
+    torch.set_default_dtype(before)
+    model.set_attn_implementation("sdpa")
+    return WithoutTokenizer(model)
+
+
+def _video(frames: int, size: int) -> VideoQA:
+    noise, facts = np.random.default_rng(0), VideoFacts(frames, float(frames))
+    clips = tuple(
+        Clip(noise.integers(0, 256, (len(times), size, size, 3), dtype=np.uint8), times, int(times[0]), facts)
+        for times in np.split(np.arange(float(frames)), range(CHUNK_FRAMES, frames, CHUNK_FRAMES))
+    )
+    return VideoQA("noise", 0, clips, CHUNK_FRAMES, facts, {"name": "noise"}, (QUESTION,))
+
+
+def _memory_bytes(device: str, peak: bool = False) -> int:
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _plot(rows: list[dict], path: Path) -> None:
+    figure, panels = plt.subplots(1, 2, figsize=(8, 3))
+    for panel, key, label in zip(panels, ("step_gb", "step_s"), ("GB for a step", "seconds"), strict=True):
+        for kept in ("recomputed", "kept"):
+            of_kind = [row for row in rows if row["chunks"] == kept]
+            panel.plot(
+                [row["frames"] for row in of_kind],
+                [row[key] for row in of_kind],
+                "o-",
+                label=f"chunks {kept}",
+            )
+        panel.set(xlabel="frames", ylabel=label, xscale="log", yscale="log")
+        panel.legend(frameon=False)
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+def _circumstances(arguments) -> dict:
+    on_gpu = arguments.device.startswith("cuda")
+    return {
+        "date": date.today().isoformat(),
+        "device": torch.cuda.get_device_name() if on_gpu else f"{platform.machine()} cpu",
+        "threads": torch.get_num_threads(),
+        "geometry": arguments.geometry,
+        "dtype": arguments.dtype,
+        "torch": torch.__version__,
+    }
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--frames", type=int, nargs="+", default=[64, 128, 256, 512, 1024, 2048])
+    parser.add_argument("--max-kept", type=int, default=512, help="longest video whose chunks are kept")
+    parser.add_argument("--geometry", choices=["tiny", "7b"], default="tiny")
+    parser.add_argument("--small", action="store_true", help="7b with few and narrow layers: that it runs")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--out", type=Path, help="without suffix; .json and .svg are added")
+    parser.add_argument("--one", choices=["recomputed", "kept"], help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

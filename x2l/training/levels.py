@@ -1,0 +1,58 @@
+"""How much a training video is compressed: ratios by stage, and one for each chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from x2l.compressors.identity import Identity
+from x2l.errors import X2LError
+from x2l.pipeline import Pipeline
+from x2l.training.curriculum import check_weights_of_ratios, ratios_of
+from x2l.types import Plan, VideoIndex
+
+
+@dataclass(frozen=True)
+class Levels:
+    """A stretch of the run in which videos are compressed in the same ways.
+
+    num_steps: optimiser steps; the last stretch goes on to the end of the run.
+    ratios: weight of each way to compress, by name: "1" uncompressed, "8" one level at 8x, "2/32" two.
+
+    Source: Video-XL (arXiv 2409.14485), section 3.4: 2, 4, then 8, 12 and 16.
+    """
+
+    num_steps: int
+    ratios: dict[str, float]
+
+    def check(self, path: str) -> None:
+        """Raise X2LError naming the field under `path` that no stretch can have."""
+        if self.num_steps < 1:
+            raise X2LError(f"{path}.num_steps: expected 1 or more, got {self.num_steps}")
+        check_weights_of_ratios(self.ratios, f"{path}.ratios")
+
+
+def draw_levels(stages: Sequence[Levels], step: int, rng: np.random.Generator) -> tuple[int, ...] | None:
+    """Ratios of a step's video; None where no stages are given: those of the pipeline."""
+    if not stages:
+        return None
+    ends = np.cumsum([stage.num_steps for stage in stages])
+    stage = stages[min(int(np.searchsorted(ends, step, side="right")), len(stages) - 1)]
+    names, weights = zip(*stage.ratios.items(), strict=True)
+    return ratios_of(str(rng.choice(names, p=np.array(weights) / sum(weights))))
+
+
+def at_levels(pipeline: Pipeline, ratios: tuple[int, ...] | None) -> Pipeline:
+    """The pipeline at other ratios; uncompressed KVs need no compressor."""
+    if ratios is None:
+        return pipeline
+    if ratios == (1,):
+        return replace(pipeline, ratios=ratios, compressor=Identity())
+    return replace(pipeline, ratios=ratios)
+
+
+def random_plan(index: VideoIndex, rng: np.random.Generator) -> Plan:
+    """A ratio drawn for every chunk by itself ("step-random" in Video-XL's scripts)."""
+    return Plan(tuple(int(ratio) for ratio in rng.choice(index.ratios, len(index.chunks))))

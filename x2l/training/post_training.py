@@ -1,0 +1,173 @@
+"""Post-training by a recipe: train parts of a backbone in place, then write a checkpoint that anything loads.
+
+out/last.ckpt              from which a stopped run goes on (what is trained, and the optimiser)
+out/trained.safetensors    what was trained, and nothing else
+out/model/                 the whole network with it, adapters merged: `x2l ask --backbone` loads it
+out/log.jsonl, out/logs/   one line per video (log-N.jsonl: of process N); CSV and TensorBoard
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import lightning
+from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from lightning.pytorch.utilities import rank_zero_only
+from safetensors.torch import load_file
+from safetensors.torch import save as serialised
+
+from x2l import registry
+from x2l.errors import X2LError
+from x2l.files import make_folder, write_bytes
+from x2l.hub import checkpoint_folder, one_line
+from x2l.interfaces import Backbone
+from x2l.training.checkpoint import is_complete, save
+from x2l.training.loop import train
+from x2l.training.qa_data import BrokenVideos, VideoQADataModule
+from x2l.training.qa_recipe import VideoQARecipe
+from x2l.training.trainable import make_trainable, merge_adapters, trained_weights
+from x2l.training.x2l_module import X2LModule
+
+TRAINED, MERGED, LOGS = "trained.safetensors", "model", "logs"
+_LOGGERS = {
+    "csv": lambda folder: CSVLogger(folder, "csv"),
+    "tensorboard": lambda folder: TensorBoardLogger(folder, "tensorboard"),
+    "wandb": lambda folder: WandbLogger(save_dir=folder, project="x2l"),
+    "mlflow": lambda folder: MLFlowLogger("x2l", save_dir=folder),
+}
+
+
+def fit_video_qa(recipe: VideoQARecipe, out: Path, accelerator: str, num_workers: int) -> Path:
+    """Train what is not trained yet; returns the folder of the merged checkpoint."""
+    if not (out / TRAINED).is_file():
+        _train(recipe, out, accelerator, num_workers)
+    # Of the processes that train together, one writes.
+    if rank_zero_only.rank == 0 and not is_complete(out / MERGED):
+        merge(recipe, out / TRAINED, out / MERGED)
+    return out / MERGED
+
+
+def _train(recipe: VideoQARecipe, out: Path, accelerator: str, num_workers: int) -> None:
+    lightning.seed_everything(recipe.seed, verbose=False)
+    module = make_module(recipe)
+    trainer = train(
+        module,
+        make_data(recipe, num_workers),
+        out,
+        accelerator=accelerator,
+        precision=recipe.precision,
+        checkpoint_every=recipe.checkpoint_every,
+        callbacks=_callbacks(recipe),
+        may_end_early=recipe.early_stop is not None,
+        strategy=strategy(recipe.strategy, recipe.devices * recipe.num_nodes),
+        devices=recipe.devices,
+        num_nodes=recipe.num_nodes,
+        accumulate_grad_batches=recipe.accumulate,
+        gradient_clip_val=recipe.max_grad_norm,
+        val_check_interval=recipe.val_every * recipe.accumulate if recipe.val else None,
+        num_sanity_val_steps=0,
+        logger=_loggers(recipe, out),
+        log_every_n_steps=1,
+    )
+    state = trainer.strategy.lightning_module_state_dict()
+    if trainer.is_global_zero:
+        weights = {f"network.{name}": name for name in trained_weights(module.network)}
+        tensors = {name: state[full].cpu().contiguous() for full, name in weights.items()}
+        write_bytes(out / TRAINED, serialised(tensors))
+    trainer.strategy.barrier()
+
+
+def make_module(recipe: VideoQARecipe) -> X2LModule:
+    """The module that a recipe trains, with the weights loaded."""
+    return X2LModule(
+        recipe.pipeline,
+        trains=recipe.trains,
+        lora=recipe.lora,
+        num_steps=recipe.num_steps,
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        warmup_share=recipe.warmup_share,
+        levels=recipe.levels,
+        plan=recipe.plan,
+        recompute=recipe.recompute,
+        token_cache=recipe.token_cache,
+        seed=recipe.seed,
+    )
+
+
+def make_data(recipe: VideoQARecipe, num_workers: int) -> VideoQADataModule:
+    """The questions that a recipe trains on, with frames as its pipeline samples them."""
+    return VideoQADataModule(
+        recipe.data,
+        recipe.val,
+        sampling=asdict(recipe.answering.sampling),
+        chunk_frames=recipe.answering.chunk_frames,
+        num_steps=recipe.num_steps,
+        accumulate=recipe.accumulate,
+        seed=recipe.seed,
+        num_workers=num_workers,
+        questions_per_video=recipe.questions_per_video,
+        max_broken_share=recipe.max_broken_share,
+    )
+
+
+def merge(recipe: VideoQARecipe, trained: Path, folder: Path) -> None:
+    """Write the recipe's backbone with what was trained as a checkpoint folder of its own.
+
+    Raises X2LError if the weights are not those that the recipe trains.
+    """
+    backbone = registry.build("backbone", recipe.answering.backbone)
+    dtype = backbone.model.dtype
+    make_trainable(backbone, recipe.trains, recipe.lora)
+    state, expected = load_file(trained), set(trained_weights(backbone.model))
+    if expected != set(state):
+        odd = min(expected.symmetric_difference(state))
+        raise X2LError(f"{trained}: expected what the recipe trains, {odd} is in one of them only")
+    backbone.model.load_state_dict(state, strict=False)
+    merge_adapters(backbone.model)
+    _copy_settings(recipe, backbone, folder)
+    save(backbone.model.to(dtype), backbone.tokenizer, folder)
+
+
+def _copy_settings(recipe: VideoQARecipe, backbone: Backbone, folder: Path) -> None:
+    """What a checkpoint folder holds besides weights and tokenizer: how its processor sees, its prompts."""
+    model = recipe.answering.backbone.get("model") or getattr(type(backbone), "default_model", None)
+    make_folder(folder)
+    for path in checkpoint_folder(model, "backbone.model").iterdir():
+        if (
+            path.suffix in (".json", ".jinja")
+            and "safetensors" not in path.name
+            and path.name != "config.json"
+        ):
+            write_bytes(folder / path.name, path.read_bytes())
+
+
+def strategy(name: str, num_processes: int) -> str | Strategy:
+    """Lightning's strategy by name, two of them as this training needs them."""
+    if name == "ddp" or (name == "auto" and num_processes > 1):
+        # Where a video is not compressed VSTs rest, and always their queries in the last layer.
+        return DDPStrategy(find_unused_parameters=True)
+    if name == "fsdp2":  # a checkpoint is one file, as everywhere
+        return ModelParallelStrategy(num_processes, 1, save_distributed_checkpoint=False)
+    return name
+
+
+def _callbacks(recipe: VideoQARecipe) -> list[Callback]:
+    patience = recipe.early_stop and recipe.early_stop.patience
+    stop = [EarlyStopping("val_loss", patience=patience, check_on_train_epoch_end=False)] if patience else []
+    rate = [LearningRateMonitor("step")] if recipe.loggers else []
+    return [BrokenVideos(), *rate, *stop]
+
+
+def _loggers(recipe: VideoQARecipe, out: Path) -> list[Logger]:
+    """Raises X2LError for one whose package is not installed."""
+    make_folder(out / LOGS)
+    try:
+        return [_LOGGERS[name](str(out / LOGS)) for name in recipe.loggers]
+    except ModuleNotFoundError as error:
+        raise X2LError(
+            f"loggers: one of {', '.join(recipe.loggers)} is not installed, {one_line(error)}"
+        ) from error

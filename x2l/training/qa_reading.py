@@ -1,0 +1,105 @@
+"""Samples with their frames decoded, in the process that loads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from x2l.errors import X2LError
+from x2l.training.qa_sources import QASample, QASource
+from x2l.training.token_cache import TokenCache
+from x2l.types import Clip, Question, VideoFacts
+from x2l.video import Sampling
+
+_FEW = 100
+"""Broken videos are not held against fewer videos than this, unless there are fewer."""
+_NAMED = 20
+"""So many broken videos are named in an error."""
+
+
+@dataclass(frozen=True)
+class VideoQA:
+    """A decoded video and questions about it: what one training step sees.
+
+    number: which video of the run this is, on all devices together (of validation: the sample).
+    clips: of `chunk_frames` frames, the last may be shorter. facts, fingerprint: as of x2l.video.Footage.
+    Without clips where the tokens of the video are kept.
+    skipped: "name: why" for each broken video that was passed over to get to this one.
+    """
+
+    name: str
+    number: int
+    clips: tuple[Clip, ...]
+    chunk_frames: int
+    facts: VideoFacts
+    fingerprint: Mapping[str, Any]
+    questions: tuple[Question, ...]
+    skipped: tuple[str, ...] = ()
+
+    def to(self, device: torch.device) -> VideoQA:
+        """The same: frames stay on the host until they are embedded. Lightning calls this."""
+        return self
+
+
+@dataclass
+class QAReader:
+    """Decodes samples by number, and remembers which of them are broken."""
+
+    source: QASource
+    sampling: Sampling
+    chunk_frames: int
+    max_broken_share: float
+    """Of the different samples that this process has tried, 0..1."""
+    token_cache: TokenCache | None = None
+    """The videos that it holds are not decoded."""
+    _tried: set[int] = field(default_factory=set, init=False)
+    _broken: dict[int, str] = field(default_factory=dict, init=False)
+
+    def read(self, number: int) -> VideoQA | str:
+        """A sample, or one line that says what is wrong with it.
+
+        Raises X2LError if more than the allowed share of the samples is broken, which names them; a few
+        samples at the start count as if a hundred (or all that there are) had been tried.
+        """
+        self._tried.add(number)
+        if number not in self._broken:
+            sample = self.source.sample(number)
+            try:
+                return self._decoded(sample, number)
+            except (X2LError, OSError) as error:
+                self._broken[number] = f"{sample.name}: {error}"
+                self._require_few_broken()
+        return self._broken[number]
+
+    def _decoded(self, sample: QASample, number: int) -> VideoQA:
+        footage = sample.open(self.sampling, self.chunk_frames)
+        fingerprint = footage.fingerprint()
+        cache = self.token_cache
+        is_kept = cache is not None and cache.path(fingerprint, self.chunk_frames).is_file()
+        return VideoQA(
+            name=sample.name,
+            number=number,
+            questions=sample.asked(footage),
+            clips=() if is_kept else tuple(footage.clips()),
+            chunk_frames=self.chunk_frames,
+            facts=footage.facts,
+            fingerprint=fingerprint,
+        )
+
+    def _require_few_broken(self) -> None:
+        num, tried = len(self._broken), len(self._tried)
+        if num > self.max_broken_share * max(tried, min(_FEW, len(self.source))):
+            raise X2LError(
+                f"{num} of {tried} videos are broken, more than max_broken_share {self.max_broken_share} "
+                f"allows: {named(self._broken.values())}"
+            )
+
+
+def named(lines: Iterable[str]) -> str:
+    """Lines in one, the first twenty of them."""
+    lines = list(lines)
+    more = f"; and {len(lines) - _NAMED} more" if len(lines) > _NAMED else ""
+    return "; ".join(lines[:_NAMED]) + more

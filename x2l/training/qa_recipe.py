@@ -1,0 +1,90 @@
+"""The recipe of a post-training run: which pipeline, what of it is trained, on which questions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from x2l.recipe import Recipe as Answering
+from x2l.training.curriculum import require
+from x2l.training.levels import Levels
+from x2l.training.recipe import Recipe
+from x2l.training.trainable import LoRA, Part
+from x2l.training.x2l_module import PlanFrom
+
+Logger = Literal["csv", "tensorboard", "wandb", "mlflow"]
+
+
+@dataclass(frozen=True)
+class EarlyStop:
+    """Stop when the loss on held-out questions has not fallen `patience` times in a row."""
+
+    patience: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoQARecipe(Recipe):
+    """Post-training of any backbone that can be trained, on questions about videos."""
+
+    train: Literal["video_qa"]
+    data: dict[str, Any]
+    """Where questions and videos come from: see x2l.training.qa_sources."""
+    num_steps: int
+    pipeline: dict[str, Any] = field(default_factory=dict)
+    """Fields of x2l.recipe.Recipe: the parts as they answer, trained in place."""
+    trains: list[Part] = field(default_factory=lambda: ["vst"])
+    lora: LoRA = field(default_factory=LoRA)
+    lr: float = 1e-5
+    weight_decay: float = 0.0
+    warmup_share: float = 0.03
+    levels: list[Levels] = field(default_factory=list)
+    """Ratios by stage; none: those of the pipeline."""
+    plan: PlanFrom = "selector"
+    recompute: bool = True
+    """Pre-fill chunks once more in the backward pass: less memory, about a third more time."""
+    accumulate: int = 1
+    """Videos per optimiser step, on each device."""
+    questions_per_video: int | None = None
+    max_broken_share: float = 0.05
+    max_grad_norm: float = 1.0
+    val: dict[str, Any] | None = None
+    """Held-out questions, as `data`."""
+    val_every: int = 100
+    """Steps between looks at them."""
+    early_stop: EarlyStop | None = None
+    loggers: list[Logger] = field(default_factory=lambda: ["csv", "tensorboard"])
+    token_cache: str | None = None
+    """A folder that keeps visual tokens for the next time that a video comes."""
+    strategy: str = "auto"
+    """Lightning's: ddp, fsdp2, deepspeed_stage_2, ..."""
+    devices: int = 1
+    num_nodes: int = 1
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(bool(self.trains), "trains", "at least one part", self.trains)
+        for name in ("warmup_share", "max_broken_share"):
+            require(0 <= getattr(self, name) <= 1, name, "a number from 0 to 1", getattr(self, name))
+        require(self.weight_decay >= 0, "weight_decay", "0 or more", self.weight_decay)
+        fits = self.val is None or self.val_every <= self.num_steps
+        require(fits, "val_every", f"num_steps ({self.num_steps}) or less", self.val_every)
+        if self.early_stop:
+            require(self.val is not None, "early_stop", "held-out questions (val) to look at", self.val)
+            require(
+                self.early_stop.patience > 0, "early_stop.patience", "1 or more", self.early_stop.patience
+            )
+        self.lora.check("lora")
+        for number, stage in enumerate(self.levels):
+            stage.check(f"levels.{number}")
+        self.answering.check()
+
+    @property
+    def answering(self) -> Answering:
+        """The pipeline's recipe. Raises X2LError naming what is wrong under `pipeline`."""
+        return Answering.from_mapping(self.pipeline)
+
+    def decisive(self) -> dict[str, Any]:
+        """Without what decides speed and report only."""
+        looks = () if self.early_stop else ("val", "val_every")
+        indifferent = ("loggers", "token_cache", "recompute", *looks)
+        return {name: value for name, value in super().decisive().items() if name not in indifferent}

@@ -1,0 +1,206 @@
+"""Post-training: the pipeline's own lines, with gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import get_cosine_schedule_with_warmup
+
+from x2l import registry
+from x2l.cache import assemble
+from x2l.errors import X2LError
+from x2l.pipeline import Pipeline, Read
+from x2l.recipe import Recipe, build_pipeline
+from x2l.training.levels import Levels, at_levels, draw_levels, random_plan
+from x2l.training.qa_data import VideoQA
+from x2l.training.recomputing import recomputing
+from x2l.training.sharding import shard
+from x2l.training.token_cache import TokenCache
+from x2l.training.trainable import LoRA, Part, make_trainable, sees_change
+from x2l.types import IndexSpec, Plan, Question, VideoIndex
+
+PlanFrom = Literal["selector", "random"]
+
+
+class X2LModule(lightning.LightningModule):
+    """Embed, encode, score, select and assemble as `Pipeline` does; the loss is on answer tokens only.
+
+    Gradients flow back through the memory of all chunks.
+
+    pipeline: fields of x2l.recipe.Recipe, or its parts already loaded.
+    trains: parts that change; "lora" adds adapters (`lora`). num_steps: optimiser steps, for the schedule.
+    levels: ratios by stage; none: those of the pipeline. plan: "selector": the oracle scores and the selector
+        chooses, as when a question is asked; "random": a ratio drawn for every chunk.
+    token_cache: a folder that keeps visual tokens for the next time that a video comes.
+    recompute: pre-fill chunks once more in the backward pass, instead of keeping what their layers computed.
+    lr rises over the first `warmup_share` of the steps and falls along a cosine to 0.
+
+    Source: Video-X^2L (arXiv 2506.21184), Table 4; Video-XL (arXiv 2409.14485), section 3.4.
+    """
+
+    def __init__(
+        self,
+        pipeline: Mapping[str, Any] | Pipeline | None = None,
+        trains: Sequence[Part] = ("vst",),
+        lora: LoRA | None = None,
+        num_steps: int = 1000,
+        lr: float = 1e-5,
+        weight_decay: float = 0.0,
+        warmup_share: float = 0.03,
+        levels: Sequence[Levels] = (),
+        plan: PlanFrom = "selector",
+        recompute: bool = True,
+        token_cache: str | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        is_built = isinstance(pipeline, Pipeline)
+        self.pipeline = pipeline if is_built else build_pipeline(Recipe.from_mapping(pipeline or {}).check())
+        make_trainable(self.pipeline.backbone, trains, lora or LoRA())
+        self.network = self.pipeline.backbone.model
+        self.num_steps, self.lr, self.weight_decay, self.warmup_share = (
+            num_steps,
+            lr,
+            weight_decay,
+            warmup_share,
+        )
+        self.levels, self.plan_from, self.recompute, self.seed = list(levels), plan, recompute, seed
+        self._kept_in = token_cache
+        if token_cache is not None and sees_change(self.pipeline.backbone):
+            raise X2LError("token_cache: expected null where training changes what the language model reads")
+        # What does not change is not in a checkpoint, so it is not missing from one either.
+        self.strict_loading = False
+
+    @cached_property
+    def token_cache(self) -> TokenCache | None:
+        """Where visual tokens are kept: by all that decides them, the precision of this run too."""
+        if self._kept_in is None:
+            return None
+        backbone, oracle = self.pipeline.backbone, self.pipeline.oracle
+        precision = f"{backbone.geometry.dtype} {self.trainer.precision}"
+        return TokenCache(Path(self._kept_in), f"{backbone.identity} {precision} {oracle.key}")
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps behind this run."""
+        return self.global_step
+
+    def configure_model(self) -> None:
+        """Shard the network where the strategy asks for it."""
+        if self.device_mesh is not None:
+            shard(self, self.device_mesh["data_parallel"], ("training_step", "validation_step"))
+
+    def configure_optimizers(self):
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trained, self.lr, weight_decay=self.weight_decay)
+        warmup = round(self.warmup_share * self.num_steps)
+        schedule = get_cosine_schedule_with_warmup(optimizer, warmup, self.num_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def training_step(self, batch: VideoQA, _) -> dict[str, Any]:
+        ratios = draw_levels(self.levels, self.step, self._rng(batch, "levels"))
+        report = self.answer(batch, ratios).report()
+        self.log_dict(report, batch_size=1)
+        return report
+
+    def validation_step(self, batch: VideoQA, _) -> None:
+        """Asked as the pipeline would be, whatever ratios and plans are trained on."""
+        report = self.answer(batch, None, plan_from="selector").report()
+        for name, figure in report.items():
+            # Every process looks at videos of other shapes: those figures are its own.
+            self.log(f"val_{name}", figure, batch_size=1, sync_dist="/" not in name)
+
+    def answer(
+        self, batch: VideoQA, ratios: tuple[int, ...] | None = None, plan_from: PlanFrom | None = None
+    ) -> Answered:
+        """What the network says at every token of every answer about one video."""
+        pipeline = at_levels(self._training_pipeline, ratios)
+        index = self.encode(batch, pipeline)
+        rng = self._rng(batch, "plan")
+        answers = []
+        for question in batch.questions:
+            is_random = (plan_from or self.plan_from) == "random"
+            plan = random_plan(index, rng) if is_random else pipeline.plan(question, index)
+            answers.append(self.answer_logits(pipeline, index, plan, question))
+        logits, labels = zip(*answers, strict=True)
+        return Answered(logits, labels, index)
+
+    def encode(self, batch: VideoQA, pipeline: Pipeline) -> VideoIndex:
+        """An index of the video, on the device and with gradients."""
+        backbone = pipeline.backbone
+        prefix = backbone.begin(batch.facts)
+        read = self._read(batch, pipeline, prefix.num_tokens)
+        chunks = tuple(pipeline.encode(prefix, read))
+        recipe = {"compressor": registry.describe(pipeline.compressor), "ratios": list(pipeline.ratios)}
+        return VideoIndex(prefix, chunks, IndexSpec("training", backbone.geometry, recipe, batch.fingerprint))
+
+    def _read(self, batch: VideoQA, pipeline: Pipeline, position: int) -> Iterable[Read]:
+        """The video's chunks, from the cache of tokens where there is one."""
+        if self.token_cache is None:
+            return pipeline.read(batch.clips, position)
+        path = self.token_cache.path(batch.fingerprint, batch.chunk_frames)
+        if batch.clips:
+            self.token_cache.save(path, list(pipeline.read(batch.clips, position)))
+        return self.token_cache.load(path, pipeline.backbone.device)
+
+    def answer_logits(
+        self, pipeline: Pipeline, index: VideoIndex, plan: Plan, question: Question
+    ) -> tuple[Float[Tensor, "answer vocab"], Int[Tensor, " answer"]]:
+        """fp32 logits at the tokens of a question's answer, behind the planned cache, and those tokens."""
+        backbone = pipeline.backbone
+        if question.answer is None:
+            raise X2LError(f"question {question.id or question.text!r}: has no answer to learn")
+        prompt, answer = backbone.encode_question(question), backbone.encode_answer(question.answer)
+        cache = assemble(index, plan, backbone, pipeline.positions)
+        # The last token is a label only: nothing is read behind it.
+        logits = backbone.logits(torch.cat((prompt, answer[:-1])), cache)
+        return logits[len(prompt) - 1 :], answer
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Only what is trained."""
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        kept = {name: tensor for name, tensor in checkpoint["state_dict"].items() if name in trained}
+        checkpoint["state_dict"] = kept
+        checkpoint["x2l_step"] = self.step
+
+    @cached_property
+    def _training_pipeline(self) -> Pipeline:
+        if not self.recompute:
+            return self.pipeline
+        return replace(self.pipeline, backbone=recomputing(self.pipeline.backbone))
+
+    def _rng(self, batch: VideoQA, stream: str) -> np.random.Generator:
+        """Depends on which video of the run this is, not on the process that it is given to."""
+        return np.random.default_rng([self.seed, batch.number, *stream.encode()])
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Logits and labels of each answer about one video."""
+
+    logits: tuple[Float[Tensor, "_answer vocab"], ...]
+    labels: tuple[Int[Tensor, " _answer"], ...]
+    index: VideoIndex
+
+    def report(self) -> dict[str, Any]:
+        """The loss, and the share of answers that are right token by token, also by shape of the video."""
+        loss = cross_entropy(torch.cat(self.logits), torch.cat(self.labels))
+        pairs = zip(self.logits, self.labels, strict=True)
+        accuracy = float(np.mean([bool((logits.argmax(-1) == labels).all()) for logits, labels in pairs]))
+        return {"loss": loss, "accuracy": accuracy, f"accuracy/{self.where}": accuracy}
+
+    @property
+    def where(self) -> str:
+        """Chunks, frames per chunk and ratios: averages over lengths hide what is not learned yet."""
+        chunks, ratios = self.index.chunks, "/".join(map(str, self.index.ratios))
+        return f"{len(chunks)}x{chunks[0].num_frames}@{ratios}"
