@@ -28,7 +28,8 @@ It writes every answer, a summary, the table and its figures; stopped, it goes o
 overrides a field, such as `--set base.backbone.name=video_xl --set base.backbone.model=FOLDER` for another
 backbone; `--quick` takes two minutes and `--smoke` ten seconds. The tables share their videos in
 `runs/needles24`, which the first one writes. `x2l fit recipes/train_tiny.yaml --out runs/tiny` re-trains the
-embedded model and `x2l fit recipes/train_dual_encoder.yaml --out runs/dual_encoder` its relevance oracle.
+embedded model and `x2l fit recipes/train_dual_encoder.yaml --out runs/dual_encoder` its relevance oracle;
+`post_training_4k.yaml` and `lora.yaml` train it further ([how](../docs/post_training.md)).
 
 The numbers below are copied from those runs by `python recipes/publish.py RUN ...`. Intervals are 95 % and
 resample videos. A claim holds if its point estimate reaches the bar; "clearly" asks for a gap of 0.15 or more
@@ -58,7 +59,7 @@ def publish(run: Path) -> None:
 
 def readme() -> str:
     """All of README.md."""
-    recipes = [path for path in sorted(FOLDER.glob("*.yaml")) if not path.stem.startswith("train")]
+    recipes = [path for path in sorted(FOLDER.glob("*.yaml")) if "\nrows:" in path.read_text()]
     return "\n\n".join([INTRODUCTION.strip(), *map(section, recipes)]) + "\n"
 
 

@@ -538,10 +538,10 @@ def test_the_benchmark_runs(tmp_path):
     assert (tmp_path / "measured.svg").is_file()
 
 
-@pytest.mark.parametrize("name", ["post_training_4k"])
+@pytest.mark.parametrize("name", ["post_training_4k", "lora"])
 def test_the_recipe_can_be_run(name, tmp_path):
     """Two steps of it, on two videos."""
     path = Path(__file__).parents[1] / "recipes" / f"{name}.yaml"
-    few = ["num_steps=1", "data.num=2", "data.chunks=[3, 3]", "accumulate=1"]
+    few = ["num_steps=1", "data.num=2", "data.chunks=[3, 3]", "accumulate=1", "val=null"]
     assert run(path, tmp_path, *few) == 0
     assert (tmp_path / "model" / "config.json").is_file()

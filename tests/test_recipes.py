@@ -15,7 +15,7 @@ from x2l.evaluation import run
 from x2l.evaluation.recipe import Evaluation
 
 FOLDER = Path(__file__).parent.parent / "recipes"
-RECIPES = [path for path in sorted(FOLDER.glob("*.yaml")) if not path.stem.startswith("train")]
+RECIPES = [path for path in sorted(FOLDER.glob("*.yaml")) if "\nrows:" in path.read_text()]
 MOST_LINES = 45
 
 
