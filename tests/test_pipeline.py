@@ -6,6 +6,9 @@ import pytest
 import torch
 
 from tests.models import index_of, tiny_backbone
+from tests.stock_models import stock_backbone
+from x2l.cache import assemble
+from x2l.compressors.mean_pool import MeanPool
 from x2l.compressors.vst import VST
 from x2l.interfaces import Oracle
 from x2l.needles.dataset import write_dataset
@@ -71,3 +74,26 @@ def test_features_of_other_frames_or_another_model_are_refused(backbone, path):
     other = replace(pipeline, backbone=tiny_backbone(seed=1))
     with pytest.raises(X2LError, match="index: was made with backbone 'tiny-0', not 'tiny-1'"):
         other.with_features(index, opened(path))
+
+
+@pytest.mark.parametrize("family", ["video_xl", "qwen2_5_vl", "smolvlm"])
+def test_many_questions_are_answered_as_one_by_one_from_one_cache_for_each_plan(
+    family, path, tmp_path, monkeypatch
+):
+    backbone = tiny_backbone() if family == "video_xl" else stock_backbone(family, tmp_path)
+    pipeline = Pipeline(backbone, MeanPool(), AttentionScore(), TopK(1), ratios=(1, 4))
+    index = pipeline.index(opened(path))
+    texts = [f"What is the {word}?" for word in ("digit", "colour", "frame", "number", "pattern", "digit")]
+    expected = [pipeline.ask(index, text, max_new_tokens=4) for text in texts]
+    assert len({answer.plan.ratios for answer in expected}) in range(1, len(texts))
+    assembled = []
+    whole = assemble
+    monkeypatch.setattr(
+        "x2l.pipeline.assemble",
+        lambda index, plan, *rest: assembled.append(plan) or whole(index, plan, *rest),
+    )
+    answers = pipeline.ask_many(index, texts, max_new_tokens=4)
+    assert [replace(answer, seconds={}) for answer in answers] == [
+        replace(answer, seconds={}) for answer in expected
+    ]
+    assert len(assembled) == len({answer.plan.ratios for answer in expected})

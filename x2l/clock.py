@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+from transformers.generation.streamers import BaseStreamer
 
 Item = TypeVar("Item")
 
@@ -58,3 +59,22 @@ class Clock:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
+
+
+class AtFirstToken(BaseStreamer):
+    """Ends the clock's "first_token" when that arrives, and passes every token on to another streamer."""
+
+    def __init__(self, clock: Clock, inner: BaseStreamer | None):
+        self.clock, self.inner = clock, inner
+        self.num_puts = 0
+
+    def put(self, value) -> None:
+        self.num_puts += 1
+        if self.num_puts == 2:  # the first call brings the prompt
+            self.clock.switch("later_tokens")
+        if self.inner is not None:
+            self.inner.put(value)
+
+    def end(self) -> None:
+        if self.inner is not None:
+            self.inner.end()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -17,11 +17,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
-from transformers.generation.streamers import BaseStreamer
 
 from x2l import registry, store
 from x2l.cache import FilledCache, Positions, assemble
-from x2l.clock import Clock
+from x2l.clock import AtFirstToken, Clock
 from x2l.interfaces import Backbone, Compressor, Oracle, Selector
 from x2l.types import (
     DROPPED,
@@ -124,13 +123,37 @@ class Pipeline:
         """
         question, clock = self._checked(question, index), Clock(self.backbone.device)
         plan, cache = self._cache_for(question, index, clock)
-        with clock.span("first_token"):
-            inner = generation.pop("streamer", None) or (on_text and self.backbone.streamer(on_text))
-            ids, streamer = self.backbone.encode_question(question), _AtFirstToken(clock, inner)
-            text = self.backbone.generate(ids, cache, streamer=streamer, **generation)
-        if on_text and inner is None:
-            on_text(text)
+        text = self._write(question, cache, clock, on_text, generation)
         return self._answer(index, plan, text, clock)
+
+    @torch.no_grad()
+    def ask_many(
+        self,
+        index: VideoIndex,
+        questions: Sequence[Question | str],
+        progress: bool = False,
+        **generation: Any,
+    ) -> list[Answer]:
+        """As `ask` for each question, in their order; what has the same plan shares one assembled cache.
+
+        The assembly and its copy to the device are booked to the first question of a plan.
+        """
+        asked = [self._checked(question, index) for question in questions]
+        clocks = [Clock(self.backbone.device) for _ in asked]
+        plans = [self._plan(question, index, clock) for question, clock in zip(asked, clocks, strict=True)]
+        answers: dict[int, Answer] = {}
+        with tqdm(total=len(asked), desc="ask", unit="question", delay=1, disable=not progress) as bar:
+            for ratios in dict.fromkeys(plan.ratios for plan in plans):
+                alike = [i for i, plan in enumerate(plans) if plan.ratios == ratios]
+                with clocks[alike[0]].span("assemble"):
+                    cache = assemble(index, plans[alike[0]], self.backbone, self.positions)
+                    length = cache.get_seq_length()
+                for i in alike:
+                    text = self._write(asked[i], cache, clocks[i], None, dict(generation))
+                    cache.crop(length - cache.get_seq_length())
+                    answers[i] = self._answer(index, plans[i], text, clocks[i])
+                    bar.update()
+        return [answers[i] for i in range(len(asked))]
 
     @torch.no_grad()
     def choose(self, index: VideoIndex, question: Question) -> Answer:
@@ -167,10 +190,29 @@ class Pipeline:
         return question
 
     def _cache_for(self, question: Question, index: VideoIndex, clock: Clock) -> tuple[Plan, FilledCache]:
-        with clock.span("score"):
-            plan = self.plan(question, index)
+        plan = self._plan(question, index, clock)
         with clock.span("assemble"):
             return plan, assemble(index, plan, self.backbone, self.positions)
+
+    def _plan(self, question: Question, index: VideoIndex, clock: Clock) -> Plan:
+        with clock.span("score"):
+            return self.plan(question, index)
+
+    def _write(
+        self,
+        question: Question,
+        cache: FilledCache,
+        clock: Clock,
+        on_text: Callable[[str], Any] | None,
+        generation: dict[str, Any],
+    ) -> str:
+        with clock.span("first_token"):
+            inner = generation.pop("streamer", None) or (on_text and self.backbone.streamer(on_text))
+            ids, streamer = self.backbone.encode_question(question), AtFirstToken(clock, inner)
+            text = self.backbone.generate(ids, cache, streamer=streamer, **generation)
+        if on_text and inner is None:
+            on_text(text)
+        return text
 
     @torch.no_grad()
     def plan(self, question: Question, index: VideoIndex) -> Plan:
@@ -266,22 +308,3 @@ def in_host_memory(chunk: ChunkKV) -> ChunkKV:
     moved = {key: level.to("cpu") if isinstance(level, KV) else level for key, level in kvs.items()}
     levels = {ratio: moved[id(level)] for ratio, level in chunk.levels.items()}
     return replace(chunk, levels=levels)
-
-
-class _AtFirstToken(BaseStreamer):
-    """Ends the clock's "first_token" when that arrives, and passes every token on to another streamer."""
-
-    def __init__(self, clock: Clock, inner: BaseStreamer | None):
-        self.clock, self.inner = clock, inner
-        self.num_puts = 0
-
-    def put(self, value) -> None:
-        self.num_puts += 1
-        if self.num_puts == 2:  # the first call brings the prompt
-            self.clock.switch("later_tokens")
-        if self.inner is not None:
-            self.inner.put(value)
-
-    def end(self) -> None:
-        if self.inner is not None:
-            self.inner.end()

@@ -59,15 +59,17 @@ def ask(
 
     asked = load(file) if file else [Question(question)]
     pipeline, index = setup.open_source(source, options)
-    answer = partial(pipeline.ask, **_generation(max_new_tokens, temperature, stop))
-    answer = pipeline.choose if letters else answer
+    generation = _generation(max_new_tokens, temperature, stop)
     is_shown = sys.stdout.isatty() if stream is None else stream
     if question is not None and is_shown and not (as_json or letters):
-        shown = answer(index, asked[0], on_text=partial(click.echo, nl=False))
+        shown = pipeline.ask(index, asked[0], on_text=partial(click.echo, nl=False), **generation)
         click.echo("" if options.quiet else f"\n{report.cost_text(index, shown)}")
         return
-    bar = tqdm(asked, "ask", unit="question", delay=1, disable=options.quiet)
-    answers = [answer(index, each) for each in bar]
+    if letters:
+        bar = tqdm(asked, "ask", unit="question", delay=1, disable=options.quiet)
+        answers = [pipeline.choose(index, each) for each in bar]
+    else:
+        answers = pipeline.ask_many(index, asked, progress=not options.quiet, **generation)
     if as_json and file:
         text = json.dumps(report.answers_data(pipeline, index, asked, answers), indent=1)
     elif as_json:
