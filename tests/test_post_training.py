@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 import yaml
 from models import save as save_folder
 from models import tiny_backbone
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from stock_models import FAMILIES, checkpoint
 
 from x2l.cache import assemble
@@ -545,3 +546,22 @@ def test_the_recipe_can_be_run(name, tmp_path):
     few = ["num_steps=1", "data.num=2", "data.chunks=[3, 3]", "accumulate=1", "val=null"]
     assert run(path, tmp_path, *few) == 0
     assert (tmp_path / "model" / "config.json").is_file()
+
+
+def test_a_plain_model_is_given_vsts(folder, tmp_path):
+    """Those that it lacks start as copies; trained, they are in the folder that is written."""
+    plain = tmp_path / "plain"
+    shutil.copytree(folder, plain)
+    weights = load_file(plain / "model.safetensors")
+    own = {name: weight for name, weight in weights.items() if "beacon_" not in name}
+    assert len(own) < len(weights)
+    save_file(own, plain / "model.safetensors", {"format": "pt"})
+    path = Path(__file__).parents[1] / "recipes" / "vst_from_qwen2.yaml"
+    few = ["num_steps=2", "data.num=2", "data.chunks=[3, 3]", "accumulate=1", "val=null"]
+    assert run(path, tmp_path / "out", f"pipeline.backbone.model={plain}", *few) == 0
+    given = load_file(tmp_path / "out" / "model" / "model.safetensors")
+    assert given.keys() == weights.keys()
+    assert all(torch.equal(given[name], own[name]) for name in own)
+    started = given["model.layers.0.self_attn.beacon_k_proj.weight"]
+    torch.testing.assert_close(started, own["model.layers.0.self_attn.k_proj.weight"], rtol=0, atol=0.02)
+    assert not torch.equal(started, own["model.layers.0.self_attn.k_proj.weight"])

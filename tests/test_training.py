@@ -599,10 +599,24 @@ def test_a_torn_line_of_the_log_is_left_out(tmp_path):
     assert read_log(tmp_path / "absent.jsonl") == []
 
 
+def test_what_never_compressed_is_a_plain_model(tmp_path):
+    stages = [stage | {"ratios": {"1": 1}, "num_steps": 1} for stage in TOY["language"]["stages"]]
+    toy = TOY | {"language": TOY["language"] | {"stages": stages}}
+    path = tmp_path / "plain.yaml"
+    path.write_text(yaml.safe_dump(toy))
+    assert run(path, tmp_path / "out") == 0
+    for name in ("language", "x2l_tiny"):
+        weights = load_file(tmp_path / "out" / name / "model.safetensors")
+        assert weights and not any("beacon_" in key for key in weights)
+        backbone = VideoXL.from_pretrained(str(tmp_path / "out" / name))
+        own = backbone.model.model.layers[0].self_attn
+        assert torch.equal(own.beacon_k_proj.weight, own.k_proj.weight)
+
+
 # Recipes
 
 
-@pytest.mark.parametrize("name", ["train_tiny", "train_order"])
+@pytest.mark.parametrize("name", ["train_tiny", "train_order", "train_plain"])
 def test_the_recipe_can_be_run(name):
     recipe = TrainingRecipe.load(RECIPES / f"{name}.yaml")
     stages = recipe.language.stages

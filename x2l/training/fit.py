@@ -52,7 +52,7 @@ def fit(recipe_path: Path, out: Path, num_workers: int = 1, overrides: Sequence[
     kind, run = TRAINED[name]
     recipe = kind.load(recipe_path, overrides)
     _go_on_only_with_the_same(recipe, out)
-    write_text(out / RESOLVED, yaml.safe_dump(recipe.to_mapping(), sort_keys=False))
+    _show(recipe, out / RESOLVED)
     return run(recipe, out, num_workers)
 
 
@@ -64,6 +64,13 @@ def _go_on_only_with_the_same(recipe: Recipe, out: Path) -> None:
         write_json(path, data)
     elif field := first_difference(read_json(path), data):
         raise X2LError(f"{field}: {out} was begun with another value, expected that of {path}")
+
+
+def _show(recipe: Recipe, path: Path) -> None:
+    """The whole recipe with its defaults, for people; the newest, where one that decides nothing changed."""
+    text = yaml.safe_dump(recipe.to_mapping(), sort_keys=False)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
 
 
 def _fit_x2l_tiny(recipe: TrainingRecipe, out: Path, num_workers: int) -> Path:
@@ -78,7 +85,7 @@ def _fit_x2l_tiny(recipe: TrainingRecipe, out: Path, num_workers: int) -> Path:
         _fit_language(recipe, vision, language, num_workers)
     if not is_complete(released):
         backbone = VideoXL.from_pretrained(str(language))
-        _release(backbone.model, backbone.tokenizer, released)
+        _release(backbone.model, backbone.tokenizer, released, recipe.language.compresses)
     return released
 
 
@@ -104,8 +111,10 @@ TRAINED = {
 """What can be trained: the recipe's class and the function that follows it."""
 
 
-def _release(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    release(network, tokenizer, folder)
+def _release(
+    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, with_vsts: bool = True
+) -> None:
+    release(network, tokenizer, folder, with_vsts)
     click.echo(f"x2l: {folder}: {num_bytes(folder) / 1e6:.1f} MB", err=True)
 
 
@@ -154,7 +163,7 @@ def _fit_language(recipe: TrainingRecipe, vision: Path, folder: Path, num_worker
         rms = data.batch(0).visual_tokens.square().mean().sqrt().item()
         start_language_model(backbone.model, visual_rms=rms, previous_word_head=options.previous_word_head)
     _train(module, data, recipe, folder, num_workers)
-    save(backbone.model, backbone.tokenizer, folder)
+    save(backbone.model, backbone.tokenizer, folder, options.compresses)
 
 
 def new_network(sizes: ModelSizes, tokenizer: PreTrainedTokenizerBase) -> VideoXLForCausalLM:

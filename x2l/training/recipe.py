@@ -103,6 +103,11 @@ class LanguageOptions:
     flat_share: float = 0.5
     """Share of the steps after which the learning rates fall."""
 
+    @property
+    def compresses(self) -> bool:
+        """Whether VSTs are trained at all; without them, a plain language model is saved."""
+        return any(set(stage.ratios) != {"1"} for stage in self.stages)
+
     def check(self, path: str) -> None:
         require(0 <= self.flat_share <= 1, f"{path}.flat_share", "a number from 0 to 1", self.flat_share)
         require(len(self.stages) > 0, f"{path}.stages", "at least one stage", self.stages)
