@@ -5,7 +5,7 @@
 
 One step: encode at 2x and 32x, three chunks in detail, one question, the loss, its gradient, AdamW. Each
 length is measured in a process of its own. Memory is the peak of the process, on a GPU that of the allocator;
-step_gb is what it exceeds the memory in front of the first step by. x2l-tiny trains its language model
+step_gb is how far it exceeds what was in use in front of the first step. x2l-tiny trains its language model
 and its VSTs, 7B (random weights) low-rank adapters on both.
 """
 
@@ -28,6 +28,7 @@ matplotlib.use("Agg")
 import lightning
 import matplotlib.pyplot as plt
 import numpy as np
+import psutil
 import torch
 from tqdm import tqdm
 from video_xl_7b import SIZES, SMALL
@@ -100,15 +101,18 @@ def _measure(arguments, frames: int, recompute: bool) -> dict[str, float]:
     module = X2LModule(pipeline, trains, LoRA(targets=TARGETS), recompute=recompute).to(arguments.device)
     optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], 1e-5)
     batch, seconds = _video(frames, backbone.model.config.vision.image_size), []
-    held = _memory_bytes(arguments.device)
+    held = _held_bytes(arguments.device)
     for _ in range(3):
         start = time.perf_counter()
         loss = module.answer(batch).report()["loss"]
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        seconds.append(time.perf_counter() - start if torch.isfinite(loss) else float("nan"))
-    peak = _memory_bytes(arguments.device, peak=True)
+        if arguments.device.startswith("cuda"):
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+        assert torch.isfinite(loss), f"{frames} frames: the loss is {loss.item()}"
+    peak = _peak_bytes(arguments.device)
     return {"step_s": min(seconds[1:]), "step_gb": (peak - held) / 1e9, "peak_gb": peak / 1e9}
 
 
@@ -131,9 +135,17 @@ def _video(frames: int, size: int) -> VideoQA:
     return VideoQA("noise", 0, clips, CHUNK_FRAMES, facts, {"name": "noise"}, (QUESTION,))
 
 
-def _memory_bytes(device: str, peak: bool = False) -> int:
+def _held_bytes(device: str) -> int:
+    """Memory in use now; from here on the peak is counted anew where that can be."""
+    if not device.startswith("cuda"):
+        return psutil.Process().memory_info().rss
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.memory_allocated()
+
+
+def _peak_bytes(device: str) -> int:
     if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()
+        return torch.cuda.max_memory_allocated()
     unit = 1 if platform.system() == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
