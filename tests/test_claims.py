@@ -9,6 +9,7 @@ from x2l.types import X2LError
 ROWS = ("good", "fair", "bad")
 RIGHT = {"good": 10, "fair": 8, "bad": 2}
 """Of ten questions about each of 20 videos."""
+SURE = "above 0 with its interval"
 
 
 def tally(num_right):
@@ -43,6 +44,20 @@ def judged(**fields):
         ({"row": "fair", "at_most": 0.7}, 0.8, "at most 0.7", False),
         ({"row": "good", "minus": "fair", "clearly": True}, 0.2, "clearly above 0", True),
         ({"row": "fair", "minus": "good", "clearly": True}, -0.2, "clearly above 0", False),
+        ({"row": "good", "minus": "fair", "significant": True}, 0.2, SURE, True),
+        ({"row": "fair", "minus": "fair", "significant": True}, 0.0, SURE, False),
+        (
+            {"row": "good", "minus": "fair", "beyond": ("fair", "bad"), "at_most": 0.0},
+            -0.4,
+            "at most 0",
+            True,
+        ),
+        (
+            {"row": "fair", "minus": "bad", "beyond": ("good", "fair"), "at_least": 0.3},
+            0.4,
+            "at least 0.3",
+            True,
+        ),
         ({"row": "fair", "between": ("bad", "good"), "at_least": 0.7}, 0.75, "at least 0.7", True),
         ({"row": "fair", "measure": "above_chance", "at_least": 0.5}, 0.7, "at least 0.5", True),
         ({"row": "fair", "measure": "cache_gone", "at_least": 0.85}, 0.875, "at least 0.85", True),
@@ -122,9 +137,12 @@ def test_a_gap_that_one_video_makes_is_not_clear():
         ({"row": "good", "between": ("bad", "x"), "at_least": 0.0}, "claims.0.between.1 'x'"),
         (
             {"row": "good", "minus": "bad", "measure": "above_chance", "at_least": 0.0},
-            "claims.0: expected minus, between and clearly with accuracy, got above_chance",
+            "claims.0: expected minus and between with accuracy, got above_chance",
         ),
-        ({"row": "good"}, "claims.0: expected a bar, one of at_least, at_most or clearly"),
+        ({"row": "good"}, "claims.0: expected a bar, one of at_least, at_most, significant or clearly"),
+        ({"row": "good", "minus": "bad", "beyond": ("bad", "x"), "at_least": 0.0}, "claims.0.beyond.1 'x'"),
+        ({"row": "good", "beyond": ("bad", "fair"), "at_least": 0.0}, "claims.0.beyond: expected minus"),
+        ({"row": "good", "significant": True}, "claims.0.significant: expected minus"),
         ({"row": "good", "clearly": True}, "claims.0.clearly: expected minus"),
         (
             {"row": "good", "minus": "bad", "between": ("bad", "fair"), "at_least": 0.0},

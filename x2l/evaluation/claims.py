@@ -30,9 +30,12 @@ class Claim:
         "cache_gone": the share of the uncompressed cache that is not there.
     minus: the row whose accuracy is taken off, paired by question. Of several groups, and of several rows
         here, the worst is told, and all must hold.
+    beyond: two rows; their difference, the first less the second, is taken off too: how much wider one gap
+        is than another.
     between: two rows; the number is the share of the way from the first to the second.
     at_least, at_most: the bar for the point estimate.
-    clearly: the difference is at least 0.15 and its interval excludes 0.
+    significant: the interval of the difference lies above 0.
+    clearly: the difference is at least 0.15, too.
     """
 
     say: str
@@ -40,27 +43,31 @@ class Claim:
     group: str | tuple[str, ...] = "all"
     measure: Literal["accuracy", "above_chance", "lowest_depth", "cache_gone"] = "accuracy"
     minus: str | tuple[str, ...] | None = None
+    beyond: tuple[str, str] | None = None
     between: tuple[str, str] | None = None
     at_least: float | None = None
     at_most: float | None = None
+    significant: bool = False
     clearly: bool = False
 
     def check(self, path: str, rows: Sequence[str]) -> None:
         """Raise X2LError naming the field under `path` that makes no claim about these rows."""
         named = {"row": self.row}
         named |= {f"minus.{i}": name for i, name in enumerate(_each(self.minus)) if name is not None}
-        named |= {f"between.{i}": name for i, name in enumerate(self.between or ())}
+        for field in ("beyond", "between"):
+            named |= {f"{field}.{i}": name for i, name in enumerate(getattr(self, field) or ())}
         for name, row in named.items():
             if row not in rows:
                 raise unknown(f"{path}.{name} {row!r}", row, rows)
         if self.minus and self.between:
             raise X2LError(f"{path}: expected minus or between, got both")
-        if self.measure != "accuracy" and (self.minus or self.between or self.clearly):
-            raise X2LError(f"{path}: expected minus, between and clearly with accuracy, got {self.measure}")
-        if self.clearly and not self.minus:
-            raise X2LError(f"{path}.clearly: expected minus, the row that is clearly worse")
-        if self.at_least is None and self.at_most is None and not self.clearly:
-            raise X2LError(f"{path}: expected a bar, one of at_least, at_most or clearly")
+        if self.measure != "accuracy" and (self.minus or self.between):
+            raise X2LError(f"{path}: expected minus and between with accuracy, got {self.measure}")
+        for field in ("beyond", "significant", "clearly"):
+            if getattr(self, field) and not self.minus:
+                raise X2LError(f"{path}.{field}: expected minus, the row to compare with")
+        if self.at_least is None and self.at_most is None and not (self.significant or self.clearly):
+            raise X2LError(f"{path}: expected a bar, one of at_least, at_most, significant or clearly")
 
 
 def read_claims(data: Sequence[Mapping[str, Any]]) -> list[Claim]:
@@ -138,6 +145,9 @@ def _accuracy(claim: Claim, tallies: Mapping[str, Tally]) -> tuple[float, list[f
     top, bottom = right(claim.row), tallies[claim.row].counts(claim.group)[1]
     if claim.minus:
         top = top - right(claim.minus)
+    if claim.beyond:
+        wide, narrow = map(right, claim.beyond)
+        top = top - (wide - narrow)
     if claim.between:
         low, high = map(right, claim.between)
         top, bottom = top - low, high - low
@@ -150,12 +160,15 @@ def _accuracy(claim: Claim, tallies: Mapping[str, Tally]) -> tuple[float, list[f
 def _holds(claim: Claim, value: float | None, interval: list[float] | None) -> bool:
     if value is None:
         return False
-    clear = not claim.clearly or (value >= CLEAR_GAP and interval is not None and interval[0] > 0)
-    enough = claim.at_least is None or value >= claim.at_least
-    return clear and enough and (claim.at_most is None or value <= claim.at_most)
+    if (claim.significant or claim.clearly) and (interval is None or interval[0] <= 0):
+        return False
+    lowest = [bar for bar in (claim.at_least, CLEAR_GAP if claim.clearly else None) if bar is not None]
+    return all(value >= bar for bar in lowest) and (claim.at_most is None or value <= claim.at_most)
 
 
 def _bar(claim: Claim) -> str:
     bars = {"at least": claim.at_least, "at most": claim.at_most}
     spelled = [f"{name} {value:g}" for name, value in bars.items() if value is not None]
-    return ", ".join([*spelled, *["clearly above 0"][: claim.clearly]])
+    if claim.significant or claim.clearly:
+        spelled.append("clearly above 0" if claim.clearly else "above 0 with its interval")
+    return ", ".join(spelled)
