@@ -83,7 +83,8 @@ class Pipeline:
 
     def read(self, clips: Iterable[Clip], position: int, clock: Clock | None = None) -> Iterator[Read]:
         """What the language model reads of each clip, from a position on, and what the oracle stores."""
-        clock = clock or Clock(self.backbone.device)
+        # Where nobody asks for the seconds, nobody waits for a device.
+        clock = clock or Clock(torch.device("cpu"))
         for number, clip in enumerate(clock.spans("decode", clips)):
             with clock.span("embed"):
                 chunk = self.backbone.read(number, clip, position)
@@ -178,7 +179,7 @@ class Pipeline:
             logits = self.backbone.logits(torch.cat(prompt), cache)[-1]
             scores = logits[torch.cat([ids[:1] for ids in letters])].log_softmax(dim=-1)
         best = int(scores.argmax())
-        answer = self._answer(index, plan, f"({question.letters[best]}) {question.options[best]}", clock)
+        answer = self._answer(index, plan, question.lettered_options[best], clock)
         return replace(answer, option_scores=tuple(scores.tolist()))
 
     def _checked(self, question: Question | str, index: VideoIndex) -> Question:

@@ -14,7 +14,7 @@ from x2l.errors import X2LError
 from x2l.fields import arguments
 from x2l.interfaces import Backbone
 from x2l.pipeline import Pipeline
-from x2l.settings import overridden, read_settings
+from x2l.settings import built_from, overridden
 from x2l.types import check_ratios
 from x2l.video import Sampling
 
@@ -62,11 +62,7 @@ class Recipe:
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
         """A recipe from a YAML file. Raises X2LError naming the file."""
-        data = read_settings(path)
-        try:
-            return cls.from_mapping(data)
-        except X2LError as error:
-            raise X2LError(f"recipe {path}: {error}") from error
+        return built_from(path, cls.from_mapping)
 
     def apply(self, overrides: Sequence[str]) -> Recipe:
         """A recipe with "dotted.key=value" overrides; values are YAML ("oracle.pool=mean", "ratios=[2, 8]").

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from x2l.errors import X2LError
+
+Built = TypeVar("Built")
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
@@ -23,6 +25,15 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     if not isinstance(data, Mapping):
         raise X2LError(f"recipe {path}: expected a mapping of keys to values")
     return {str(key): value for key, value in data.items()}
+
+
+def built_from(path: str | Path, build: Callable[[dict[str, Any]], Built]) -> Built:
+    """What `build` makes of a YAML file. Raises X2LError naming the file, whatever is wrong with it."""
+    data = read_settings(path)
+    try:
+        return build(data)
+    except X2LError as error:
+        raise X2LError(f"recipe {path}: {error}") from error
 
 
 def overridden(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -250,6 +250,11 @@ class Question:
         """A, B, ...: what the options are called."""
         return [chr(ord("A") + i) for i in range(len(self.options))]
 
+    @property
+    def lettered_options(self) -> list[str]:
+        """The options as they are shown and answered: "(A) red"."""
+        return [f"({letter}) {option}" for letter, option in zip(self.letters, self.options, strict=True)]
+
 
 @dataclass(frozen=True)
 class Plan:

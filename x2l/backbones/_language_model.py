@@ -198,9 +198,7 @@ def memory_cache(memory: KV | None, batch: int) -> DynamicCache:
 
 def with_options(question: Question) -> str:
     """The question, its options as (A), (B), ... one per line behind it."""
-    options = zip(question.letters, question.options, strict=True)
-    lines = [f"({letter}) {option}" for letter, option in options]
-    return "\n".join([question.text, *lines])
+    return "\n".join([question.text, *question.lettered_options])
 
 
 def _match_batch(memory: Tensor, new: Tensor) -> Tensor:

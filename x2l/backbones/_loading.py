@@ -15,6 +15,7 @@ from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -80,14 +81,8 @@ def _load(
     require_device(device)
     try:
         config = network_class.config_class.from_pretrained(model)
-        network, report = network_class.from_pretrained(
-            model,
-            config=config,
-            dtype=DTYPES[dtype],
-            attn_implementation=attention,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        how = _how(config, dtype, attention)
+        network, report = network_class.from_pretrained(model, **how)
         tokenizer = AutoTokenizer.from_pretrained(model, config=config)
         missing = _with_tower(network, sorted(report["missing_keys"]))
     except (OSError, SafetensorError, ValueError, ImportError, RuntimeError) as error:
@@ -97,6 +92,17 @@ def _load(
     unexpected = [key for key in report["unexpected_keys"] if not _TOLERATED.search(key)]
     _require_none(unexpected, "also holds", model)
     return network, tokenizer, missing
+
+
+def _how(config: PretrainedConfig, dtype: str, attention: str) -> dict[str, Any]:
+    """How every network is loaded: from safetensors only, telling which weights are missing."""
+    return {
+        "config": config,
+        "dtype": DTYPES[dtype],
+        "attn_implementation": attention,
+        "use_safetensors": True,
+        "output_loading_info": True,
+    }
 
 
 def _require_none(keys: Collection[str], verb: str, model: str) -> None:
@@ -148,14 +154,7 @@ def load_stock(
             expected = ", ".join(sorted(family.model_types))
             raise X2LError(f"its type is {config.model_type}, expected {expected}")
         network, report = AutoModelForImageTextToText.from_pretrained(
-            folder,
-            config=config,
-            dtype=DTYPES[dtype],
-            attn_implementation=attention,
-            use_safetensors=True,
-            output_loading_info=True,
-            trust_remote_code=False,
-            local_files_only=True,
+            folder, **_how(config, dtype, attention), trust_remote_code=False, local_files_only=True
         )
         if missing := report["missing_keys"]:
             raise X2LError(f"it lacks {len(missing)} weights, such as {min(missing)}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from x2l.cli.options import plugin_option
+from x2l.cli.options import plugin_option, set_option
 
 
 @click.command(short_help="Train a checkpoint from a recipe.")
@@ -19,13 +19,7 @@ from x2l.cli.options import plugin_option
     help="Checkpoints go here; a run that was stopped goes on from them.",
 )
 @click.option("--workers", type=click.IntRange(min=0), default=1, show_default=True, help="Data processes.")
-@click.option(
-    "--set",
-    "assignments",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Any field of the recipe, such as lr=1e-5; repeatable.",
-)
+@set_option("Any field of the recipe, such as lr=1e-5; repeatable.")
 @plugin_option
 def fit(
     recipe: Path, out: Path, workers: int, assignments: tuple[str, ...], plugins: tuple[str, ...]

@@ -80,6 +80,11 @@ def plugin_option(command: Callable) -> Callable:
     )(command)
 
 
+def set_option(help: str) -> Callable:
+    """Decorator: adds the repeatable --set KEY=VALUE as `assignments`."""
+    return click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help=help)
+
+
 device_option = click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N.")
 dtype_option = click.option(
     "--dtype", type=click.Choice([*FULL_NAMES, *FULL_NAMES.values()]), help="Precision of the backbone."
@@ -107,13 +112,7 @@ _SHARED = [
     _method("oracle"),
     _method("selector"),
     click.option("--ratios", metavar="N,N", callback=_parse_ratios, help="Compression levels, such as 2,32."),
-    click.option(
-        "--set",
-        "assignments",
-        metavar="KEY=VALUE",
-        multiple=True,
-        help="Any field of the recipe, such as selector.k=5; repeatable.",
-    ),
+    set_option("Any field of the recipe, such as selector.k=5; repeatable."),
     click.option("--recipe", metavar="FILE", help="A recipe (YAML) to start from."),
     plugin_option,
     device_option,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from x2l.cli.options import plugin_option
+from x2l.cli.options import plugin_option, set_option
 
 if TYPE_CHECKING:
     from x2l.dry_run import Sheet
@@ -25,13 +25,7 @@ PLANNED = ("compressor", "selector", "ratios")
 @click.option("--chunk-frames", type=click.IntRange(min=1), help="Frames per chunk; by default the model's.")
 @click.option("--question-tokens", type=click.IntRange(min=1), default=64, show_default=True)
 @click.option("--dtype", default="bf16", show_default=True, help="fp32, bf16 or fp16.")
-@click.option(
-    "--set",
-    "assignments",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="compressor, selector, their fields, or ratios; repeatable.",
-)
+@set_option("compressor, selector, their fields, or ratios; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @plugin_option
 def plan(

@@ -15,7 +15,7 @@ from x2l.evaluation.data import DATA, Data
 from x2l.evaluation.figures import FigureOptions
 from x2l.fields import arguments
 from x2l.recipe import Recipe
-from x2l.settings import overridden, read_settings
+from x2l.settings import built_from, overridden
 
 Size = Literal["full", "quick", "smoke"]
 
@@ -67,11 +67,7 @@ class Evaluation:
         size: "quick" or "smoke" take fewer and shorter videos, to see that all rows run.
         Raises X2LError naming the file and the dotted path of what is unknown, missing or of the wrong type.
         """
-        data = read_settings(path)
-        try:
-            return cls.from_mapping(overridden(_resized(data, size), overrides))
-        except X2LError as error:
-            raise X2LError(f"recipe {path}: {error}") from error
+        return built_from(path, lambda data: cls.from_mapping(overridden(_resized(data, size), overrides)))
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Evaluation:

@@ -24,7 +24,7 @@ from x2l.errors import X2LError
 from x2l.files import make_folder, write_bytes
 from x2l.hub import checkpoint_folder, one_line
 from x2l.interfaces import Backbone
-from x2l.training.checkpoint import is_complete, save
+from x2l.training.checkpoint import CONFIG, is_complete, save
 from x2l.training.loop import train
 from x2l.training.qa_data import BrokenVideos, VideoQADataModule
 from x2l.training.qa_recipe import VideoQARecipe
@@ -137,11 +137,8 @@ def _copy_settings(recipe: VideoQARecipe, backbone: Backbone, folder: Path) -> N
     model = recipe.answering.backbone.get("model") or getattr(type(backbone), "default_model", None)
     make_folder(folder)
     for path in checkpoint_folder(model, "backbone.model").iterdir():
-        if (
-            path.suffix in (".json", ".jinja")
-            and "safetensors" not in path.name
-            and path.name != "config.json"
-        ):
+        is_setting = path.suffix in (".json", ".jinja") and "safetensors" not in path.name
+        if is_setting and path.name != CONFIG:
             write_bytes(folder / path.name, path.read_bytes())
 
 

@@ -65,7 +65,6 @@ class VideoQARecipe(Recipe):
         require(bool(self.trains), "trains", "at least one part", self.trains)
         for name in ("warmup_share", "max_broken_share"):
             require(0 <= getattr(self, name) <= 1, name, "a number from 0 to 1", getattr(self, name))
-        require(self.weight_decay >= 0, "weight_decay", "0 or more", self.weight_decay)
         fits = self.val is None or self.val_every <= self.num_steps
         require(fits, "val_every", f"num_steps ({self.num_steps}) or less", self.val_every)
         if self.early_stop:

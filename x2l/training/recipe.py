@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from x2l.errors import X2LError
 from x2l.fields import arguments
-from x2l.settings import overridden, read_settings
+from x2l.settings import built_from, overridden
 from x2l.training.curriculum import Stage, require
 from x2l.training.start import FAST_FREQUENCIES
 
@@ -152,11 +151,7 @@ class Recipe:
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         """A recipe from a YAML file with "dotted.key=value" overrides. Raises X2LError naming the file."""
-        data = read_settings(path)
-        try:
-            return cls.from_mapping(overridden(data, overrides))
-        except X2LError as error:
-            raise X2LError(f"recipe {path}: {error}") from error
+        return built_from(path, lambda data: cls.from_mapping(overridden(data, overrides)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import get_cosine_schedule_with_warmup
 
-from x2l import registry
 from x2l.cache import assemble
 from x2l.errors import X2LError
 from x2l.pipeline import Pipeline, Read
@@ -26,7 +25,7 @@ from x2l.training.qa_data import VideoQA
 from x2l.training.recomputing import recomputing
 from x2l.training.sharding import shard
 from x2l.training.token_cache import TokenCache
-from x2l.training.trainable import LoRA, Part, make_trainable, sees_change
+from x2l.training.trainable import LoRA, Part, make_trainable, sees_change, trained_weights
 from x2l.types import IndexSpec, Plan, Question, VideoIndex
 
 PlanFrom = Literal["selector", "random"]
@@ -68,12 +67,8 @@ class X2LModule(lightning.LightningModule):
         self.pipeline = pipeline if is_built else build_pipeline(Recipe.from_mapping(pipeline or {}).check())
         make_trainable(self.pipeline.backbone, trains, lora or LoRA())
         self.network = self.pipeline.backbone.model
-        self.num_steps, self.lr, self.weight_decay, self.warmup_share = (
-            num_steps,
-            lr,
-            weight_decay,
-            warmup_share,
-        )
+        self.num_steps, self.warmup_share = num_steps, warmup_share
+        self.lr, self.weight_decay = lr, weight_decay
         self.levels, self.plan_from, self.recompute, self.seed = list(levels), plan, recompute, seed
         self._kept_in = token_cache
         if token_cache is not None and sees_change(self.pipeline.backbone):
@@ -101,7 +96,7 @@ class X2LModule(lightning.LightningModule):
             shard(self, self.device_mesh["data_parallel"], ("training_step", "validation_step"))
 
     def configure_optimizers(self):
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        trained = trained_weights(self).values()
         optimizer = torch.optim.AdamW(trained, self.lr, weight_decay=self.weight_decay)
         warmup = round(self.warmup_share * self.num_steps)
         schedule = get_cosine_schedule_with_warmup(optimizer, warmup, self.num_steps)
@@ -126,10 +121,9 @@ class X2LModule(lightning.LightningModule):
         """What the network says at every token of every answer about one video."""
         pipeline = at_levels(self._training_pipeline, ratios)
         index = self.encode(batch, pipeline)
-        rng = self._rng(batch, "plan")
-        answers = []
+        rng, answers = self._rng(batch, "plan"), []
+        is_random = (plan_from or self.plan_from) == "random"
         for question in batch.questions:
-            is_random = (plan_from or self.plan_from) == "random"
             plan = random_plan(index, rng) if is_random else pipeline.plan(question, index)
             answers.append(self.answer_logits(pipeline, index, plan, question))
         logits, labels = zip(*answers, strict=True)
@@ -141,8 +135,7 @@ class X2LModule(lightning.LightningModule):
         prefix = backbone.begin(batch.facts)
         read = self._read(batch, pipeline, prefix.num_tokens)
         chunks = tuple(pipeline.encode(prefix, read))
-        recipe = {"compressor": registry.describe(pipeline.compressor), "ratios": list(pipeline.ratios)}
-        return VideoIndex(prefix, chunks, IndexSpec("training", backbone.geometry, recipe, batch.fingerprint))
+        return VideoIndex(prefix, chunks, IndexSpec("training", backbone.geometry, {}, batch.fingerprint))
 
     def _read(self, batch: VideoQA, pipeline: Pipeline, position: int) -> Iterable[Read]:
         """The video's chunks, from the cache of tokens where there is one."""
@@ -168,7 +161,7 @@ class X2LModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Only what is trained."""
-        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        trained = trained_weights(self)
         kept = {name: tensor for name, tensor in checkpoint["state_dict"].items() if name in trained}
         checkpoint["state_dict"] = kept
         checkpoint["x2l_step"] = self.step

@@ -120,5 +120,4 @@ def _question(name: str, clues: list[Caption], num_options: int, rng: np.random.
         gold_spans_s=tuple((clue.start_s, clue.end_s) for clue in picked),
         group="order",
     )
-    right = shown.index(0)
-    return replace(question, answer=f"({question.letters[right]}) {question.options[right]}")
+    return replace(question, answer=question.lettered_options[shown.index(0)])
