@@ -210,6 +210,8 @@ def test_a_recipe_file_and_flags_that_win_over_it(ok, folder, tmp_path):
     assert data["plan"] == [4] * 4 and data["chunks"][0]["num_frames"] == 3
     data = json.loads(ok(*ask, "--num-frames", 4, "--chunk-frames", 2, "--ratios", "2"))
     assert data["plan"] == [2, 2] and data["chunks"][-1]["end_s"] == pytest.approx(11.75)
+    data = json.loads(ok(*ask, "--chunk-frames", "scenes"))
+    assert len({chunk["num_frames"] for chunk in data["chunks"]}) > 1
 
 
 def test_several_questions_are_asked_on_one_index_and_judged(ok, folder, tmp_path):

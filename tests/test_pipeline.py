@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,7 +19,7 @@ from x2l.selectors.constant import Constant
 from x2l.selectors.random import Random
 from x2l.selectors.top_k import TopK
 from x2l.types import X2LError
-from x2l.video import Sampling, open_video
+from x2l.video import Sampling, open_video, stills_of
 
 FRAMES_PER_CHUNK = 2
 
@@ -69,11 +70,47 @@ def test_features_of_other_frames_or_another_model_are_refused(backbone, path):
     index = pipeline.index(opened(path))
     with pytest.raises(X2LError, match="sampling is"):
         pipeline.with_features(index, opened(path, fps=0.5))
-    with pytest.raises(X2LError, match="chunks of 3 frames, but those of the index have 2"):
-        pipeline.with_features(index, opened(path, chunk_frames=3))
     other = replace(pipeline, backbone=tiny_backbone(seed=1))
     with pytest.raises(X2LError, match="index: was made with backbone 'tiny-0', not 'tiny-1'"):
         other.with_features(index, opened(path))
+
+
+def two_scenes(num_frames: tuple[int, int], chunk_frames="scenes"):
+    """Bright noise, then dark noise."""
+    rng = np.random.default_rng(0)
+    bright, dark = num_frames
+    scenes = [rng.integers(200, 250, (bright, 64, 64, 3)), rng.integers(0, 50, (dark, 64, 64, 3))]
+    frames = np.concatenate(scenes).astype(np.uint8)
+    return stills_of(frames, np.arange(len(frames)), "scenes", chunk_frames=chunk_frames)
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "lengths"),
+    # The frame in front of a cut opens the new scene; a scene of more than 15 frames is cut again.
+    [((4, 3), [3, 4]), ((7, 12), [6, 13]), ((3, 20), [2, 15, 6])],
+)
+def test_chunks_are_cut_where_the_picture_changes(backbone, num_frames, lengths):
+    pipeline = Pipeline(backbone, VST(), AttentionScore(), TopK(1), ratios=(2, 8))
+    video = two_scenes(num_frames)
+    index = pipeline.index(video)
+    assert [chunk.num_frames for chunk in index.chunks] == lengths
+    assert index.spec.recipe["chunk_frames"] == "scenes"
+    other = replace(pipeline, oracle=AttentionScore("cosine"))
+    added = other.with_features(index, video)
+    assert other.ask(added, "What is this?", max_new_tokens=1).plan.scores is not None
+
+
+def test_a_still_video_is_cut_into_tens(backbone):
+    pipeline = Pipeline(backbone, VST(), AttentionScore(), TopK(1), ratios=(2, 8))
+    same = np.full((12, 64, 64, 3), 90, np.uint8)
+    index = pipeline.index(stills_of(same, np.arange(12), "same", chunk_frames="scenes"))
+    assert [chunk.num_frames for chunk in index.chunks] == [10, 2]
+
+
+def test_a_backbone_that_tells_no_frames_apart_finds_no_scenes(tmp_path):
+    pipeline = Pipeline(stock_backbone("smolvlm", tmp_path), MeanPool(), AttentionScore(), TopK(1))
+    with pytest.raises(X2LError, match="chunk_frames: scenes: needs frame_features, which smolvlm does not"):
+        pipeline.index(two_scenes((4, 3)))
 
 
 @pytest.mark.parametrize("family", ["video_xl", "qwen2_5_vl", "smolvlm"])

@@ -471,6 +471,7 @@ def test_held_out_questions_are_looked_at_and_stop_a_run_that_does_not_improve(f
         ("trains=[]", "trains: expected at least one part"),
         ("lr=0", "lr: expected a positive number, got 0"),
         ("pipeline.compressor=vts", "did you mean 'vst'"),
+        ("pipeline.chunk_frames=scenes", "pipeline.chunk_frames: expected a number of frames while training"),
         ("lora.rank=0", "lora.rank: expected 1 or more, got 0"),
         ("early_stop={patience: 2}", "early_stop: expected held-out questions (val) to look at"),
         ("levels=[{num_steps: 1, ratios: {2/2: 1}}]", "levels.0.ratios.2/2"),

@@ -199,7 +199,10 @@ def test_clips_are_chunks_with_a_ragged_last_one(files):
     video = open_video(files["h264"], Sampling(num_frames=23), chunk_frames=10)
     sizes = [clip.frames.shape for clip in video.clips()]
     assert sizes == [(10, HEIGHT, WIDTH, 3), (10, HEIGHT, WIDTH, 3), (3, HEIGHT, WIDTH, 3)]
-    assert video.num_chunks == 3
+    assert video.chunks_of(10) == [10, 10, 3]
+    cut = [1, 15, 7]
+    assert [len(clip.frames) for clip in video.clips(cut)] == cut
+    assert [clip.first_frame for clip in video.clips(cut)] == [0, 1, 16]
     assert shown(video) == shown(video), "clips() starts again from the first frame"
 
 

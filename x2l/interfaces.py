@@ -152,6 +152,13 @@ class Backbone(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no visual summary tokens")
 
+    def frame_features(self, frames: UInt8[Any, "frames height width 3"]) -> Float[Tensor, "frames dim"]:
+        """One vector for each frame: where it changes, a scene ends.
+
+        Capability "frame_features".
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not tell frames apart")
+
     def attention(
         self, ids: Int[Tensor, " tokens"], cache: DynamicCache
     ) -> Float[Tensor, "layers heads cached"]:

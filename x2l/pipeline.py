@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from x2l import registry, store
+from x2l import registry, scenes, store
 from x2l.cache import FilledCache, Positions, assemble
 from x2l.clock import AtFirstToken, Clock
 from x2l.interfaces import Backbone, Compressor, Oracle, Selector
@@ -37,12 +37,15 @@ from x2l.types import (
     X2LError,
     check_ratios,
 )
-from x2l.video import Footage, open_video
+from x2l.video import SCENES, Footage, open_video
 
 Features = Mapping[str, Mapping[str, Tensor]]
 """What oracles store about a chunk, by their key."""
 Read = tuple[Chunk, Features]
 """What the language model reads of a clip, and what the oracle stores of it."""
+
+_UNCUT = 10
+"""Frames of a chunk where nothing changes, and of what is looked at together to find out."""
 
 
 @dataclass
@@ -64,20 +67,26 @@ class Pipeline:
         if self.positions not in get_args(Positions):
             raise X2LError(f"positions: expected one of {get_args(Positions)}, got {self.positions!r}")
         for part in (self.compressor, self.oracle):
-            if missing := part.requires - self.backbone.provides:
-                names = [registry.name_of(type(method)) for method in (part, self.backbone)]
-                raise X2LError(
-                    f"{names[0]}: needs {', '.join(sorted(missing))}, which {names[1]} does not provide"
-                )
+            self._require(registry.name_of(type(part)), part.requires)
+
+    def _require(self, what: str, capabilities: Collection[str]) -> None:
+        if missing := {*capabilities} - self.backbone.provides:
+            name = registry.name_of(type(self.backbone))
+            raise X2LError(f"{what}: needs {', '.join(sorted(missing))}, which {name} does not provide")
 
     @torch.no_grad()
     def index(self, video: Footage | str | Path, progress: bool = False) -> VideoIndex:
-        """Decode, embed and compress a video, chunk by chunk; the index lies in host memory."""
+        """Decode, embed and compress a video, chunk by chunk; the index lies in host memory.
+
+        Chunks that are scenes are found in a first pass over the frames.
+        """
         video = video if isinstance(video, Footage) else open_video(video, progress=progress)
         clock = Clock(self.backbone.device)
+        with clock.span("embed"):
+            lengths = self._chunk_lengths(video, clock, progress)
         with clock.span("prefill"):
             prefix = self.backbone.begin(video.facts)
-            read = self.read(self._clips(video, progress), prefix.num_tokens, clock)
+            read = self.read(_clips(video, lengths, "index", progress), prefix.num_tokens, clock)
             stored = tuple(in_host_memory(chunk) for chunk in self.encode(prefix, read))
         return VideoIndex(prefix.to("cpu"), stored, self._spec(video, clock))
 
@@ -237,20 +246,23 @@ class Pipeline:
                 raise X2LError(
                     f"{video.path}: {name} is {given[name]}, the index was made from {made.get(name)}"
                 )
-        asked, frames = min(video.chunk_frames, video.num_frames), index.chunks[0].num_frames
-        if asked != frames:
-            raise X2LError(f"{video.path}: chunks of {asked} frames, but those of the index have {frames}")
-        start = index.prefix.num_tokens
-        read = self.read(self._clips(video, progress), start)
+        lengths = [chunk.num_frames for chunk in index.chunks]
+        read = self.read(_clips(video, lengths, "read", progress), index.prefix.num_tokens)
         chunks = (
             replace(chunk, features={**chunk.features, **features})
             for chunk, (_, features) in zip(index.chunks, read, strict=True)
         )
         return replace(index, chunks=tuple(chunks))
 
-    def _clips(self, video: Footage, progress: bool) -> Iterator[Clip]:
-        clips = tqdm(video.clips(), "index", video.num_chunks, unit="chunk", delay=1, disable=not progress)
-        return iter(clips)
+    def _chunk_lengths(self, video: Footage, clock: Clock, progress: bool) -> list[int]:
+        """Frames of each chunk."""
+        if video.chunk_frames != SCENES:
+            return video.chunks_of(video.chunk_frames)
+        self._require("chunk_frames: scenes", {"frame_features"})
+        equal = video.chunks_of(_UNCUT)
+        clips = clock.spans("decode", _clips(video, equal, "find scenes", progress))
+        features = torch.cat([self.backbone.frame_features(clip.frames).float() for clip in clips])
+        return scenes.chunk_frames(features) or equal
 
     def _spec(self, video: Footage, clock: Clock) -> IndexSpec:
         recipe = {"compressor": registry.describe(self.compressor), "ratios": list(self.ratios)}
@@ -309,3 +321,9 @@ def in_host_memory(chunk: ChunkKV) -> ChunkKV:
     moved = {key: level.to("cpu") if isinstance(level, KV) else level for key, level in kvs.items()}
     levels = {ratio: moved[id(level)] for ratio, level in chunk.levels.items()}
     return replace(chunk, levels=levels)
+
+
+def _clips(video: Footage, lengths: list[int], doing: str, progress: bool) -> Iterator[Clip]:
+    """A clip for each chunk, behind a progress bar."""
+    clips = tqdm(video.clips(lengths), doing, len(lengths), unit="chunk", delay=1, disable=not progress)
+    return iter(clips)

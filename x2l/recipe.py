@@ -16,7 +16,7 @@ from x2l.interfaces import Backbone
 from x2l.pipeline import Pipeline
 from x2l.settings import built_from, overridden
 from x2l.types import check_ratios
-from x2l.video import Sampling
+from x2l.video import SCENES, ChunkFrames, Sampling
 
 Spec = dict[str, Any]
 """A method as data: {name, **fields}."""
@@ -37,8 +37,8 @@ class Recipe:
     selector: Spec = field(default_factory=DEFAULT_SELECTOR.copy)
     ratios: tuple[int, ...] = (2, 32)
     """Compression levels made of every chunk: tokens in / tokens kept."""
-    chunk_frames: int = 10
-    """Frames per chunk; the last chunk may be shorter."""
+    chunk_frames: ChunkFrames = 10
+    """Frames per chunk, the last may be shorter; or "scenes": cut where the picture changes (x2l.scenes)."""
     sampling: Sampling = field(default_factory=Sampling)
     """Which frames are looked at: {num_frames}, or {fps, max_frames}."""
     positions: Literal["contiguous", "original"] = "contiguous"
@@ -46,7 +46,7 @@ class Recipe:
 
     def __post_init__(self):
         check_ratios(self.ratios)
-        if self.chunk_frames < 1:
+        if self.chunk_frames != SCENES and self.chunk_frames < 1:
             raise X2LError(f"chunk_frames: expected a positive integer, got {self.chunk_frames}")
 
     @classmethod

@@ -1,7 +1,8 @@
 """Dynamic chunks: a video is cut where what its frames show changes.
 
 Source: Video-XL (arXiv 2409.14485), section 3.3, as coded in the release of Video-X^2L, where it is switched
-off. Differs: the paper's depth score leaves s_i out of the maxima and does not halve.
+off; here it is `chunk_frames: scenes`. Differs: the paper's depth score leaves s_i out of the maxima and does
+not halve.
 """
 
 from __future__ import annotations

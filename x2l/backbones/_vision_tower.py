@@ -16,7 +16,7 @@ _POOLS = {"average": nn.functional.avg_pool2d, "max": nn.functional.max_pool2d}
 
 
 class VisionTower(nn.Module):
-    """CLIP's vision transformer up to the selected layer, without CLS and final norm."""
+    """CLIP's vision transformer up to the selected layer, without the final norm."""
 
     def __init__(self, config: CLIPVisionConfig, select_layer: int):
         super().__init__()
@@ -25,11 +25,18 @@ class VisionTower(nn.Module):
         self.num_layers = select_layer % (config.num_hidden_layers + 1)
 
     def forward(self, pixels: Float[Tensor, "frames 3 size size"]) -> Float[Tensor, "frames patches dim"]:
+        return self._selected(pixels)[:, 1:]
+
+    def summary(self, pixels: Float[Tensor, "frames 3 size size"]) -> Float[Tensor, "frames dim"]:
+        """The selected layer's CLS, one vector for each frame."""
+        return self._selected(pixels)[:, 0]
+
+    def _selected(self, pixels: Float[Tensor, "frames 3 size size"]) -> Float[Tensor, "frames tokens dim"]:
         clip = self.vision_tower.vision_model
         hidden = clip.pre_layrnorm(clip.embeddings(pixels))
         for layer in clip.encoder.layers[: self.num_layers]:
             hidden = layer(hidden, None)
-        return hidden[:, 1:]
+        return hidden
 
 
 def projector(vision_dim: int, hidden_dim: int) -> nn.Sequential:

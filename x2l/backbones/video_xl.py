@@ -29,7 +29,7 @@ class VideoXL(LanguageModelBackbone):
     Source: Video-XL (arXiv 2409.14485), sections 3.1 and 3.2.
     """
 
-    provides = LanguageModelBackbone.provides | {"vst", "token_grid"}
+    provides = LanguageModelBackbone.provides | {"vst", "token_grid", "frame_features"}
     default_model: ClassVar[str | None] = None
     """The checkpoint folder that is meant when none is given."""
 
@@ -72,19 +72,29 @@ class VideoXL(LanguageModelBackbone):
     def embed(
         self, frames: UInt8[np.ndarray, "frames height width 3"], times_s: Float[np.ndarray, " frames"]
     ) -> Float[Tensor, "tokens hidden"]:
-        size = self.model.config.vision.image_size
+        seconds = torch.from_numpy(times_s).split(self.frames_per_batch)
         with exact_convolutions():
             tokens = [
-                self.model.visual_tokens(self._to_model(preprocess(frames[batch], size)), seconds)
-                for batch, seconds in self._batches(times_s)
+                self.model.visual_tokens(pixels, times)
+                for pixels, times in zip(self._pixels(frames), seconds, strict=True)
             ]
         return torch.cat(tokens).flatten(0, 1)
 
-    def _batches(self, times_s: Float[np.ndarray, " frames"]) -> Iterator[tuple[slice, Tensor]]:
-        """Frames that are embedded together, and their times."""
-        for start in range(0, len(times_s), self.frames_per_batch):
-            batch = slice(start, start + self.frames_per_batch)
-            yield batch, torch.from_numpy(times_s[batch])
+    def frame_features(
+        self, frames: UInt8[np.ndarray, "frames height width 3"]
+    ) -> Float[Tensor, "frames dim"]:
+        """CLS of the tower's selected layer, before the projection."""
+        tower = self.model.model.vision_tower
+        with exact_convolutions():
+            return torch.cat([tower.summary(pixels) for pixels in self._pixels(frames)])
+
+    def _pixels(
+        self, frames: UInt8[np.ndarray, "frames height width 3"]
+    ) -> Iterator[Float[Tensor, "batch 3 size size"]]:
+        """What the tower sees of the frames, in batches."""
+        size, step = self.model.config.vision.image_size, self.frames_per_batch
+        for start in range(0, len(frames), step):
+            yield preprocess(frames[start : start + step], size).to(self.device, self.model.dtype)
 
     def begin(self, video: VideoFacts | None = None) -> KV:
         return self._prefill(self.embed_text(SYSTEM_PROMPT), memory=None)
@@ -125,9 +135,6 @@ class VideoXL(LanguageModelBackbone):
 
     def encode_question(self, question: Question) -> Int[Tensor, " tokens"]:
         return self.encode_text(question_prompt(question))
-
-    def _to_model(self, pixels: Tensor) -> Tensor:
-        return pixels.to(self.device, self.model.dtype)
 
 
 def question_prompt(question: Question) -> str:

@@ -33,7 +33,7 @@ class Options:
     fps: float | None
     num_frames: int | None
     max_frames: int | None
-    chunk_frames: int | None
+    chunk_frames: int | str | None
     reader: str | None
     salvage: bool
     quiet: bool
@@ -100,6 +100,12 @@ def _parse_ratios(context: click.Context, option: click.Parameter, text: str | N
         raise click.BadParameter(f"expected whole numbers such as 2,32, got {text!r}") from error
 
 
+def _parse_chunk_frames(
+    context: click.Context, option: click.Parameter, text: str | None
+) -> int | str | None:
+    return int(text) if text is not None and text.isdecimal() else text
+
+
 def _method(slot: str) -> Callable:
     return click.option(f"--{slot}", metavar="NAME", help=f"The {slot}; `x2l methods {slot}` lists them.")
 
@@ -120,7 +126,12 @@ _SHARED = [
     click.option("--fps", type=float, help="Frames looked at per second of video."),
     click.option("--num-frames", type=_COUNT, help="This many frames, spread over the whole video."),
     click.option("--max-frames", type=_COUNT, help="At most this many frames, however long the video."),
-    click.option("--chunk-frames", type=_COUNT, help="Frames per chunk."),
+    click.option(
+        "--chunk-frames",
+        metavar="N|scenes",
+        callback=_parse_chunk_frames,
+        help="Frames per chunk; or scenes: cut where the picture changes.",
+    ),
     click.option("--reader", metavar="NAME", help="auto (the default), decord or pyav."),
     click.option("--salvage", is_flag=True, help="Use what can be decoded of a damaged file."),
     click.option("--quiet", is_flag=True, help="No progress bars; the answer alone."),

@@ -11,6 +11,7 @@ from x2l.training.levels import Levels
 from x2l.training.recipe import Recipe
 from x2l.training.trainable import LoRA, Part
 from x2l.training.x2l_module import PlanFrom
+from x2l.video import SCENES
 
 Logger = Literal["csv", "tensorboard", "wandb", "mlflow"]
 
@@ -75,7 +76,8 @@ class VideoQARecipe(Recipe):
         self.lora.check("lora")
         for number, stage in enumerate(self.levels):
             stage.check(f"levels.{number}")
-        self.answering.check()
+        cuts = self.answering.check().chunk_frames
+        require(cuts != SCENES, "pipeline.chunk_frames", "a number of frames while training", cuts)
 
     @property
     def answering(self) -> Answering:

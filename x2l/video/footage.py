@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -15,12 +15,17 @@ from x2l.errors import X2LError
 from x2l.types import Clip, VideoFacts
 from x2l.video.sampling import Sampling
 
+SCENES = "scenes"
+"""Instead of a number of frames: chunks are cut where what the frames show changes."""
+ChunkFrames = int | Literal["scenes"]
+
 
 class Footage(ABC):
     """The sampled frames of something, decoded as `clips()` are asked for.
 
     Attributes: path, what the frames come from; duration_s and frame_times_s [frames] of the whole; times_s
-    [sampled], seconds of the sampled frames; lost, frames that could not be decoded.
+    [sampled], seconds of the sampled frames; lost, frames that could not be decoded; chunk_frames, how many
+    make a chunk, or "scenes" for whoever can tell (x2l.scenes).
     Raises X2LError unless a chunk has at least one frame.
     """
 
@@ -32,9 +37,9 @@ class Footage(ABC):
         frame_times_s: Float[np.ndarray, " frames"],
         duration_s: float,
         sampling: Sampling,
-        chunk_frames: int,
+        chunk_frames: ChunkFrames,
     ):
-        if chunk_frames < 1:
+        if chunk_frames != SCENES and chunk_frames < 1:
             raise X2LError(f"chunk_frames: expected at least 1, got {chunk_frames}")
         self.path, self.frame_times_s, self.duration_s = path, frame_times_s, duration_s
         self.sampling, self.chunk_frames = sampling, chunk_frames
@@ -50,9 +55,10 @@ class Footage(ABC):
     def facts(self) -> VideoFacts:
         return VideoFacts(self.num_frames, self.duration_s)
 
-    @property
-    def num_chunks(self) -> int:
-        return -(-self.num_frames // self.chunk_frames)
+    def chunks_of(self, frames: int) -> list[int]:
+        """Frames of each chunk of equal length; the last may be shorter."""
+        full, rest = divmod(self.num_frames, frames)
+        return [frames] * full + [rest] * (rest > 0)
 
     @property
     def lost_share(self) -> float:
@@ -76,14 +82,17 @@ class Footage(ABC):
         ends_s = [*self.frame_times_s[1:].tolist(), self.duration_s]
         return float(self.frame_times_s[first]), ends_s[last]
 
-    def clips(self) -> Iterator[Clip]:
-        """Up to `chunk_frames` frames at a time, in order; only the one in hand is held in memory.
+    def clips(self, lengths: Sequence[int] | None = None) -> Iterator[Clip]:
+        """A clip for each chunk, in order; only the one in hand is held in memory.
 
+        lengths: frames of each; by default those of `chunk_frames`.
         Raises X2LError if a frame cannot be decoded.
         """
-        for start in range(0, self.num_frames, self.chunk_frames):
-            part = slice(start, start + self.chunk_frames)
+        start = 0
+        for length in self.chunks_of(self.chunk_frames) if lengths is None else lengths:
+            part = slice(start, start + length)
             yield Clip(self._read(self._indices[part]), self.times_s[part], start, self.facts)
+            start += length
 
     def fingerprint(self) -> dict[str, Any]:
         """What the frames were made from, as plain data: file name, bytes and hash, sampling, reader."""

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 
 from x2l.errors import X2LError
-from x2l.video.footage import Footage
+from x2l.video.footage import ChunkFrames, Footage
 from x2l.video.pictures import PictureFiles, holds_pictures, is_picture, pictures_in
 from x2l.video.sampling import Sampling
 
@@ -54,7 +54,7 @@ class Stills(Footage):
         times_s: Float[np.ndarray, " frames"],
         duration_s: float,
         sampling: Sampling,
-        chunk_frames: int,
+        chunk_frames: ChunkFrames,
     ):
         super().__init__(path, times_s, duration_s, sampling, chunk_frames)
         self._pictures = pictures
@@ -79,7 +79,7 @@ def is_stills(path: Path) -> bool:
 def open_stills(
     source: str | Path | Sequence[str | Path],
     sampling: Sampling = _SAMPLING,
-    chunk_frames: int = 10,
+    chunk_frames: ChunkFrames = 10,
     fps: float = 1.0,
 ) -> Stills:
     """A folder of frames in natural order, one picture, or pictures in the given order; `fps` a second.
@@ -100,7 +100,7 @@ def stills_of(
     times_s: Shaped[np.ndarray, "..."],
     name: str,
     sampling: Sampling = _SAMPLING,
-    chunk_frames: int = 10,
+    chunk_frames: ChunkFrames = 10,
 ) -> Stills:
     """Frames that are in memory: uint8 RGB [frames, height, width, 3], with their times in seconds, from 0.
 

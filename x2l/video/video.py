@@ -11,7 +11,7 @@ from jaxtyping import Int, UInt8
 from x2l.errors import X2LError, unknown
 from x2l.fingerprint import file_fingerprint
 from x2l.video.decord_reader import DecordReader
-from x2l.video.footage import Footage
+from x2l.video.footage import ChunkFrames, Footage
 from x2l.video.pyav_reader import PyAVReader
 from x2l.video.sampling import Sampling
 from x2l.video.scan import Scan, scan
@@ -29,7 +29,7 @@ class Video(Footage):
     unless the file was salvaged.
     """
 
-    def __init__(self, scan: Scan, sampling: Sampling, reader: str, chunk_frames: int, salvage: bool):
+    def __init__(self, scan: Scan, sampling: Sampling, reader: str, chunk_frames: ChunkFrames, salvage: bool):
         super().__init__(scan.path, scan.times_s, scan.duration_s, sampling, chunk_frames)
         self.native_fps, self.width, self.height = scan.native_fps, scan.width, scan.height
         self.lost = scan.num_lost
@@ -58,7 +58,7 @@ def open_video(
     path: str | Path,
     sampling: Sampling = _SAMPLING,
     reader: str = "auto",
-    chunk_frames: int = 10,
+    chunk_frames: ChunkFrames = 10,
     salvage: bool = False,
     progress: bool = False,
 ) -> Footage:
