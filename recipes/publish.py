@@ -33,7 +33,7 @@ embedded model and `x2l fit recipes/train_dual_encoder.yaml --out runs/dual_enco
 
 The numbers below are copied from those runs by `python recipes/publish.py RUN ...`. Intervals are 95 % and
 resample videos. A claim holds if its point estimate reaches the bar; "clearly" asks for a gap of 0.15 or more
-whose paired interval excludes 0.
+whose paired interval excludes 0, "above 0 with its interval" for that interval alone.
 """
 
 

@@ -1,33 +1,36 @@
 """What a claim measures and when it holds."""
 
+from dataclasses import replace
+
 import pytest
 
 from x2l.evaluation.claims import Claim, judge
 from x2l.evaluation.tally import Tally
 from x2l.types import X2LError
 
-ROWS = ("good", "fair", "bad")
-RIGHT = {"good": 10, "fair": 8, "bad": 2}
+ROWS = ("good", "near", "fair", "bad")
+RIGHT = {"good": 10, "near": 9, "fair": 8, "bad": 2}
 """Of ten questions about each of 20 videos."""
 SURE = "above 0 with its interval"
 
 
-def tally(num_right):
+def tally(*num_right):
+    """Of ten questions about each video, so many are answered right."""
     return Tally(
         [
             {
                 "video": f"{video}.mp4",
                 "group": "detail",
                 "question": f"detail-{question}",
-                "right": question < num_right,
+                "right": question < num,
             }
-            for video in range(20)
+            for video, num in enumerate(num_right)
             for question in range(10)
         ]
     )
 
 
-TALLIES = {row: tally(num_right) for row, num_right in RIGHT.items()}
+TALLIES = {row: tally(*[num_right] * 20) for row, num_right in RIGHT.items()}
 CHANCE = {"detail": 0.1, "all": 0.1}
 GONE = {row: {"detail": 0.875, "all": 0.875} for row in ROWS}
 
@@ -46,6 +49,8 @@ def judged(**fields):
         ({"row": "fair", "minus": "good", "clearly": True}, -0.2, "clearly above 0", False),
         ({"row": "good", "minus": "fair", "significant": True}, 0.2, SURE, True),
         ({"row": "fair", "minus": "fair", "significant": True}, 0.0, SURE, False),
+        ({"row": "good", "minus": "near", "significant": True}, 0.1, SURE, True),
+        ({"row": "good", "minus": "near", "clearly": True}, 0.1, "clearly above 0", False),
         (
             {"row": "good", "minus": "fair", "beyond": ("fair", "bad"), "at_most": 0.0},
             -0.4,
@@ -127,12 +132,40 @@ def test_a_gap_that_one_video_makes_is_not_clear():
     gone = {"lucky": {"detail": 0.0}, "none": {"detail": 0.0}}
     result = judge(claim, {"lucky": lucky, "none": none}, gone, CHANCE)
     assert result["value"] == pytest.approx(0.2) and result["interval"][0] == 0 and not result["holds"]
+    sure = replace(claim, clearly=False, significant=True)
+    assert not judge(sure, {"lucky": lucky, "none": none}, gone, CHANCE)["holds"]
+
+
+def test_how_much_wider_a_gap_became_is_told_with_the_interval_of_the_whole():
+    """Both gaps differ from video to video, by the same: what lies between them is sure."""
+    tallies = {
+        "after": tally(2, 3, 4, 5, 6),
+        "before": tally(1, 2, 3, 4, 5),
+        "control": tally(1, 1, 1, 1, 1),
+        "base": tally(1, 1, 1, 1, 1),
+    }
+    wider = Claim("so", "after", minus="control", beyond=("before", "base"), group="detail", significant=True)
+    result = judge(wider, tallies, {}, CHANCE)
+    assert result["value"] == pytest.approx(0.1) and result["interval"] == pytest.approx([0.1, 0.1])
+    assert result["holds"]
+    assert not judge(replace(wider, beyond=("after", "base")), tallies, {}, CHANCE)["holds"]
+
+
+def test_the_worst_is_one_that_does_not_hold():
+    """A small sure gap holds; a larger one that a single video makes does not, and is told."""
+    tallies = {"all": tally(9, 9, 9, 9, 9), "near": tally(8, 8, 8, 8, 8), "one": tally(9, 9, 9, 9, 0)}
+    claim = Claim("so", "all", minus=("near", "one"), group="detail", significant=True)
+    result = judge(claim, tallies, {}, CHANCE)
+    assert not result["holds"] and result["value"] == pytest.approx(0.18) and result["interval"][0] == 0
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"row": "god", "at_least": 1.0}, "claims.0.row 'god': unknown, expected one of bad, fair, good"),
+        (
+            {"row": "god", "at_least": 1.0},
+            "claims.0.row 'god': unknown, expected one of bad, fair, good, near",
+        ),
         ({"row": "good", "minus": "b", "clearly": True}, "claims.0.minus.0 'b'"),
         ({"row": "good", "between": ("bad", "x"), "at_least": 0.0}, "claims.0.between.1 'x'"),
         (
@@ -143,6 +176,8 @@ def test_a_gap_that_one_video_makes_is_not_clear():
         ({"row": "good", "minus": "bad", "beyond": ("bad", "x"), "at_least": 0.0}, "claims.0.beyond.1 'x'"),
         ({"row": "good", "beyond": ("bad", "fair"), "at_least": 0.0}, "claims.0.beyond: expected minus"),
         ({"row": "good", "significant": True}, "claims.0.significant: expected minus"),
+        ({"row": "good", "minus": (), "at_least": 0.0}, "claims.0.minus: expected at least one, got none"),
+        ({"row": "good", "group": (), "at_least": 0.0}, "claims.0.group: expected at least one, got none"),
         ({"row": "good", "clearly": True}, "claims.0.clearly: expected minus"),
         (
             {"row": "good", "minus": "bad", "between": ("bad", "fair"), "at_least": 0.0},

@@ -186,6 +186,22 @@ def test_an_index_takes_another_oracle_and_selector(ok, folder, tmp_path):
     assert json.loads(ok(*ask, "--ratios", "2,8"))["plan"]  # what it was made with may be said again
 
 
+def test_an_index_of_scenes_is_asked_like_any_other(ok, refused, folder, tmp_path):
+    index = tmp_path / "index"
+    ok("index", folder / "needles.mp4", "-o", index, "--chunk-frames", "scenes", *with_model(folder))
+    ask = ["ask", index, QUESTION, "--json", "--max-new-tokens", 1]
+    data = json.loads(ok(*ask))
+    assert [chunk["num_frames"] for chunk in data["chunks"]] != [10, 2]
+    assert json.loads(ok(*ask, "--chunk-frames", "scenes"))["plan"] == data["plan"]
+    assert "chunk_frames: the index" in refused(*ask[:3], "--chunk-frames", 2)
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "abc", "1.5"])
+def test_a_chunk_is_frames_or_a_scene(refused, folder, value):
+    line = refused("ask", folder / "needles.mp4", QUESTION, f"--chunk-frames={value}")
+    assert "chunk_frames: expected" in line and "scenes" in line
+
+
 def test_options_that_an_index_cannot_honour_are_refused(refused, ok, folder, tmp_path):
     index = tmp_path / "index"
     ok("index", folder / "needles.mp4", "-o", index, "--chunk-frames", 2, *with_model(folder))
@@ -210,8 +226,6 @@ def test_a_recipe_file_and_flags_that_win_over_it(ok, folder, tmp_path):
     assert data["plan"] == [4] * 4 and data["chunks"][0]["num_frames"] == 3
     data = json.loads(ok(*ask, "--num-frames", 4, "--chunk-frames", 2, "--ratios", "2"))
     assert data["plan"] == [2, 2] and data["chunks"][-1]["end_s"] == pytest.approx(11.75)
-    data = json.loads(ok(*ask, "--chunk-frames", "scenes"))
-    assert len({chunk["num_frames"] for chunk in data["chunks"]}) > 1
 
 
 def test_several_questions_are_asked_on_one_index_and_judged(ok, folder, tmp_path):

@@ -86,7 +86,7 @@ def test_equal_seeds_write_equal_videos_under_names_of_their_own(tmp_path):
     assert [path.name for path, _ in items] == ["0025-00.mp4", "0025-01.mp4", "0035-00.mp4", "0035-01.mp4"]
     assert all(len(questions) == 3 for _, questions in items)
     video = open_video(items[-1][0], chunk_frames=10)
-    assert (video.num_frames, video.num_chunks) == (35, 4)
+    assert (video.num_frames, video.chunks_of(10)) == (35, [10, 10, 10, 5])
     haystack.open(tmp_path / "b", progress=False)
     assert content(tmp_path / "a") == content(tmp_path / "b")
 

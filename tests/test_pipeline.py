@@ -15,6 +15,7 @@ from x2l.interfaces import Oracle
 from x2l.needles.dataset import write_dataset
 from x2l.oracles.attention import AttentionScore
 from x2l.pipeline import Pipeline
+from x2l.recipe import Recipe, build_pipeline
 from x2l.selectors.constant import Constant
 from x2l.selectors.random import Random
 from x2l.selectors.top_k import TopK
@@ -58,7 +59,8 @@ def test_features_are_added_without_a_second_pre_fill(backbone, path, monkeypatc
     second = replace(first, oracle=AttentionScore("cosine"))
     index, expected = first.index(opened(path)), second.index(opened(path))
     monkeypatch.setattr(type(backbone), "prefill", lambda *_: pytest.fail("pre-fills again"))
-    added = second.with_features(index, opened(path))
+    # Cut as the index is, however the video at hand would be.
+    added = second.with_features(index, opened(path, chunk_frames=3))
     for chunk, fresh in zip(added.chunks, expected.chunks, strict=True):
         assert chunk.features.keys() == {first.oracle.key, second.oracle.key}
         features, same = chunk.features[second.oracle.key], fresh.features[second.oracle.key]
@@ -75,13 +77,13 @@ def test_features_of_other_frames_or_another_model_are_refused(backbone, path):
         other.with_features(index, opened(path))
 
 
-def two_scenes(num_frames: tuple[int, int], chunk_frames="scenes"):
+def two_scenes(num_frames: tuple[int, int]):
     """Bright noise, then dark noise."""
     rng = np.random.default_rng(0)
     bright, dark = num_frames
     scenes = [rng.integers(200, 250, (bright, 64, 64, 3)), rng.integers(0, 50, (dark, 64, 64, 3))]
     frames = np.concatenate(scenes).astype(np.uint8)
-    return stills_of(frames, np.arange(len(frames)), "scenes", chunk_frames=chunk_frames)
+    return stills_of(frames, np.arange(len(frames)), "scenes", chunk_frames="scenes")
 
 
 @pytest.mark.parametrize(
@@ -111,6 +113,13 @@ def test_a_backbone_that_tells_no_frames_apart_finds_no_scenes(tmp_path):
     pipeline = Pipeline(stock_backbone("smolvlm", tmp_path), MeanPool(), AttentionScore(), TopK(1))
     with pytest.raises(X2LError, match="chunk_frames: scenes: needs frame_features, which smolvlm does not"):
         pipeline.index(two_scenes((4, 3)))
+    with pytest.raises(X2LError, match="chunk_frames: scenes: needs frame_features"):
+        build_pipeline(Recipe(compressor={"name": "mean_pool"}, chunk_frames="scenes"), pipeline.backbone)
+
+
+def test_scenes_have_no_length_by_themselves():
+    with pytest.raises(X2LError, match="scenes: expected the lengths of its scenes"):
+        next(two_scenes((4, 3)).clips())
 
 
 @pytest.mark.parametrize("family", ["video_xl", "qwen2_5_vl", "smolvlm"])

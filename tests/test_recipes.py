@@ -101,5 +101,7 @@ def test_the_readme_is_what_the_results_say():
         assert summary["recipe_hash"] == evaluation.hash(), "measured with another recipe"
         untrained = {name for name, row in evaluation.rows.items() if "model" not in row.backbone}
         assert {summary["backbones"][name] for name in untrained} == {shipped}, "measured with other weights"
+        claimed = [claim["say"] for claim in evaluation.mapping.get("claims", [])]
+        assert [claim["say"] for claim in summary.get("claims", [])] == claimed
         for claim in summary.get("claims", []):
             assert re.search(rf"^\| {re.escape(claim['say'])} \| {claim['value']:.2f} ", text, re.M)

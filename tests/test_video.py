@@ -186,7 +186,7 @@ def test_bad_sampling(fields, message):
     ("options", "message"),
     [
         ({"reader": "decrod"}, "did you mean 'decord'"),
-        ({"chunk_frames": 0}, "chunk_frames: expected at least 1"),
+        ({"chunk_frames": 0}, "chunk_frames: expected a positive integer or scenes, got 0"),
         ({"reader": "decord", "salvage": True}, "cannot salvage"),
     ],
 )

@@ -95,7 +95,7 @@ def test_a_folder_of_pictures_is_a_video_of_one_frame_a_second_in_natural_order(
     assert footage.times_s.tolist() == list(range(12)) and footage.duration_s == 12
     assert [len(clip.frames) for clip in footage.clips()] == [5, 5, 2]
     assert [clip.first_frame for clip in footage.clips()] == [0, 5, 10]
-    assert (footage.num_frames, footage.num_chunks, footage.lost_share) == (12, 3, 0)
+    assert (footage.num_frames, footage.lost_share) == (12, 0)
     assert footage.facts == next(footage.clips()).video
 
 
@@ -170,7 +170,10 @@ def test_the_frames_between_two_times(root):
         (lambda root: open_video(root / "long"), "long: is a directory without pictures"),
         (lambda root: open_stills(()), "pictures: expected at least one, got none"),
         (lambda root: open_stills(root / "frames", fps=0.0), "fps: expected .* above 0, got 0.0"),
-        (lambda root: open_stills(root / "frames", chunk_frames=0), "chunk_frames: expected at least 1"),
+        (
+            lambda root: open_stills(root / "frames", chunk_frames=0),
+            "chunk_frames: expected a positive integer",
+        ),
         (lambda root: open_video(root / "frames", reader="pyav"), "frames: is made of pictures, a reader"),
         (lambda root: open_video(root / "frames", salvage=True), "frames: is made of pictures, .*salvage"),
     ],
@@ -405,12 +408,12 @@ def test_needles_are_drawn_anew_from_seed_and_number():
     samples = [source.sample(number) for number in range(5)]
     assert [longer.sample(number).questions for number in range(5)] == [one.questions for one in samples]
     footage = [sample.open(Sampling(), 2) for sample in samples]
-    assert {opened.num_chunks for opened in footage} <= {3, 4, 5} and len(source) == 5
-    assert len({opened.num_chunks for opened in footage}) > 1
+    assert {opened.num_frames for opened in footage} <= {6, 8, 10} and len(source) == 5
+    assert len({opened.num_frames for opened in footage}) > 1
     assert len({opened.fingerprint()["sha256"] for opened in footage}) == 5
     assert footage[0].fingerprint() == longer.sample(0).open(Sampling(), 2).fingerprint()
     assert next(footage[0].clips()).frames.shape == (2, 256, 256, 3)
-    assert footage[0].duration_s == footage[0].num_frames == 2 * footage[0].num_chunks
+    assert footage[0].duration_s == footage[0].num_frames
     assert len({sample.name for sample in samples}) == 5
 
 

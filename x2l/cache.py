@@ -37,8 +37,8 @@ def assemble(
     """The prefix and the planned level of every chunk as a filled cache, on the backbone's device.
 
     Keys are rotated once: to 0..n-1 along every axis ("contiguous", as in the paper's code), or to where
-    their tokens stood in the uncompressed sequence, gaps and all ("original"). generate() extends the cache,
-    so assemble one per question. Raises X2LError if the plan or the positions do not fit the index.
+    their tokens stood in the uncompressed sequence, gaps and all ("original"). generate() extends the cache:
+    assemble one per question, or crop it. Raises X2LError if the plan or the positions do not fit the index.
     """
     kv = concatenate([index.prefix, *planned_levels(index, plan)], backbone.device)
     if positions == "original":

@@ -10,6 +10,7 @@ import json
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -44,8 +45,8 @@ Features = Mapping[str, Mapping[str, Tensor]]
 Read = tuple[Chunk, Features]
 """What the language model reads of a clip, and what the oracle stores of it."""
 
-_UNCUT = 10
-"""Frames of a chunk where nothing changes, and of what is looked at together to find out."""
+_STILL = 10
+"""Frames of a chunk where no scenes are found."""
 
 
 @dataclass
@@ -69,6 +70,10 @@ class Pipeline:
         for part in (self.compressor, self.oracle):
             self._require(registry.name_of(type(part)), part.requires)
 
+    def require_frame_features(self) -> None:
+        """Raise X2LError if the backbone cannot tell where a scene ends."""
+        self._require("chunk_frames: scenes", {"frame_features"})
+
     def _require(self, what: str, capabilities: Collection[str]) -> None:
         if missing := {*capabilities} - self.backbone.provides:
             name = registry.name_of(type(self.backbone))
@@ -82,8 +87,7 @@ class Pipeline:
         """
         video = video if isinstance(video, Footage) else open_video(video, progress=progress)
         clock = Clock(self.backbone.device)
-        with clock.span("embed"):
-            lengths = self._chunk_lengths(video, clock, progress)
+        lengths = self._chunk_lengths(video, clock, progress)
         with clock.span("prefill"):
             prefix = self.backbone.begin(video.facts)
             read = self.read(_clips(video, lengths, "index", progress), prefix.num_tokens, clock)
@@ -148,7 +152,7 @@ class Pipeline:
 
         The assembly and its copy to the device are booked to the first question of a plan.
         """
-        asked = [self._checked(question, index) for question in questions]
+        asked = list(map(partial(self._checked, index=index), questions))
         clocks = [Clock(self.backbone.device) for _ in asked]
         plans = [self._plan(question, index, clock) for question, clock in zip(asked, clocks, strict=True)]
         answers: dict[int, Answer] = {}
@@ -236,6 +240,7 @@ class Pipeline:
     ) -> VideoIndex:
         """The index plus what this oracle stores about each chunk: no second pre-fill.
 
+        The video is cut as the index was, whatever its own `chunk_frames`.
         Raises X2LError if the index was made from other frames, or by another model.
         """
         store.check(index, self.backbone)
@@ -258,15 +263,19 @@ class Pipeline:
         """Frames of each chunk."""
         if video.chunk_frames != SCENES:
             return video.chunks_of(video.chunk_frames)
-        self._require("chunk_frames: scenes", {"frame_features"})
-        equal = video.chunks_of(_UNCUT)
+        self.require_frame_features()
+        equal = video.chunks_of(_STILL)
         clips = clock.spans("decode", _clips(video, equal, "find scenes", progress))
-        features = torch.cat([self.backbone.frame_features(clip.frames).float() for clip in clips])
+        with clock.span("embed"):
+            features = torch.cat([self.backbone.frame_features(clip.frames).float() for clip in clips])
         return scenes.chunk_frames(features) or equal
 
     def _spec(self, video: Footage, clock: Clock) -> IndexSpec:
-        recipe = {"compressor": registry.describe(self.compressor), "ratios": list(self.ratios)}
-        recipe["chunk_frames"] = video.chunk_frames
+        recipe = {
+            "compressor": registry.describe(self.compressor),
+            "ratios": list(self.ratios),
+            "chunk_frames": video.chunk_frames,
+        }
         return IndexSpec(
             self.backbone.identity, self.backbone.geometry, recipe, video.fingerprint(), dict(clock.seconds)
         )
@@ -298,7 +307,7 @@ class Pipeline:
     def _warn_unknown_words(self, question: Question) -> None:
         texts = [question.text, *question.options, *(text for turn in question.history for text in turn)]
         if unknown := dict.fromkeys(self.backbone.unknown_words(" ".join(texts))):
-            # 5: the caller of ask(), which no_grad wraps.
+            # 5: the caller of ask() or ask_many(), which no_grad wraps.
             warnings.warn(f"words that the backbone does not know: {', '.join(unknown)}", stacklevel=5)
 
 

@@ -16,7 +16,7 @@ from x2l.interfaces import Backbone
 from x2l.pipeline import Pipeline
 from x2l.settings import built_from, overridden
 from x2l.types import check_ratios
-from x2l.video import SCENES, ChunkFrames, Sampling
+from x2l.video import SCENES, ChunkFrames, Sampling, check_chunk_frames
 
 Spec = dict[str, Any]
 """A method as data: {name, **fields}."""
@@ -46,8 +46,7 @@ class Recipe:
 
     def __post_init__(self):
         check_ratios(self.ratios)
-        if self.chunk_frames != SCENES and self.chunk_frames < 1:
-            raise X2LError(f"chunk_frames: expected a positive integer, got {self.chunk_frames}")
+        check_chunk_frames(self.chunk_frames)
 
     @classmethod
     def from_mapping(cls, data: Mapping[Any, Any]) -> Recipe:
@@ -96,7 +95,10 @@ def build_pipeline(recipe: Recipe, backbone: Backbone | None = None) -> Pipeline
         {"backbone": backbone} if backbone else {}
     )
     parts = {slot: registry.build(slot, spec) for slot, spec in specs.items()}
-    return Pipeline(**parts, ratios=recipe.ratios, positions=recipe.positions)
+    pipeline = Pipeline(**parts, ratios=recipe.ratios, positions=recipe.positions)
+    if recipe.chunk_frames == SCENES:
+        pipeline.require_frame_features()
+    return pipeline
 
 
 def _spec(value: Any, key: str) -> Spec:

@@ -37,7 +37,7 @@ def split_points(features: Float[Tensor, "frames dim"]) -> list[int]:
 
 
 def chunk_frames(features: Float[Tensor, "frames dim"]) -> list[int] | None:
-    """Frames of each chunk, MAX_FRAMES at most; None where nothing changes (then chunks of fixed length)."""
+    """Frames of each chunk, MAX_FRAMES at most; None where no change stands out: chunks of fixed length."""
     points = split_points(features)
     if not points:
         return None

@@ -33,7 +33,7 @@ class Options:
     fps: float | None
     num_frames: int | None
     max_frames: int | None
-    chunk_frames: int | str | None
+    chunk_frames: str | None
     reader: str | None
     salvage: bool
     quiet: bool
@@ -48,11 +48,12 @@ class Options:
         """What is given, as overrides of a recipe; those of --set come last and win."""
         keys = {slot: getattr(self, slot) for slot in ("backbone", "compressor", "oracle", "selector")}
         keys |= {"backbone.device": self.device, "backbone.dtype": FULL_NAMES.get(self.dtype, self.dtype)}
-        keys |= {"ratios": self.ratios, "chunk_frames": self.chunk_frames}
+        keys |= {"ratios": self.ratios}
         for name in ("fps", "num_frames", "max_frames"):
             keys[f"sampling.{name}"] = getattr(self, name)
         given = [f"{key}={json.dumps(value)}" for key, value in keys.items() if value is not None]
         by_rate = self.fps is not None or self.max_frames is not None
+        given += [f"chunk_frames={self.chunk_frames}"][: self.chunk_frames is not None]
         return [*["sampling.num_frames=null"][:by_rate], *given, *self.assignments]
 
 
@@ -100,12 +101,6 @@ def _parse_ratios(context: click.Context, option: click.Parameter, text: str | N
         raise click.BadParameter(f"expected whole numbers such as 2,32, got {text!r}") from error
 
 
-def _parse_chunk_frames(
-    context: click.Context, option: click.Parameter, text: str | None
-) -> int | str | None:
-    return int(text) if text is not None and text.isdecimal() else text
-
-
 def _method(slot: str) -> Callable:
     return click.option(f"--{slot}", metavar="NAME", help=f"The {slot}; `x2l methods {slot}` lists them.")
 
@@ -129,7 +124,6 @@ _SHARED = [
     click.option(
         "--chunk-frames",
         metavar="N|scenes",
-        callback=_parse_chunk_frames,
         help="Frames per chunk; or scenes: cut where the picture changes.",
     ),
     click.option("--reader", metavar="NAME", help="auto (the default), decord or pyav."),

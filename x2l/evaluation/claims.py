@@ -50,6 +50,11 @@ class Claim:
     significant: bool = False
     clearly: bool = False
 
+    @property
+    def needs_interval(self) -> bool:
+        """Whether the interval of a difference decides."""
+        return self.significant or self.clearly
+
     def check(self, path: str, rows: Sequence[str]) -> None:
         """Raise X2LError naming the field under `path` that makes no claim about these rows."""
         named = {"row": self.row}
@@ -59,6 +64,9 @@ class Claim:
         for name, row in named.items():
             if row not in rows:
                 raise unknown(f"{path}.{name} {row!r}", row, rows)
+        for field in ("group", "minus"):
+            if getattr(self, field) == ():
+                raise X2LError(f"{path}.{field}: expected at least one, got none")
         if self.minus and self.between:
             raise X2LError(f"{path}: expected minus or between, got both")
         if self.measure != "accuracy" and (self.minus or self.between):
@@ -66,7 +74,7 @@ class Claim:
         for field in ("beyond", "significant", "clearly"):
             if getattr(self, field) and not self.minus:
                 raise X2LError(f"{path}.{field}: expected minus, the row to compare with")
-        if self.at_least is None and self.at_most is None and not (self.significant or self.clearly):
+        if self.at_least is None and self.at_most is None and not self.needs_interval:
             raise X2LError(f"{path}: expected a bar, one of at_least, at_most, significant or clearly")
 
 
@@ -94,8 +102,7 @@ def judge(
         for group in _each(claim.group)
         for minus in _each(claim.minus)
     ]
-    worst = min(each, key=lambda judged: _margin(claim, judged["value"]))
-    return {**worst, "holds": all(judged["holds"] for judged in each)}
+    return min(each, key=lambda judged: (judged["holds"], _margin(claim, judged["value"])))
 
 
 def _each(value):
@@ -158,17 +165,17 @@ def _accuracy(claim: Claim, tallies: Mapping[str, Tally]) -> tuple[float, list[f
 
 
 def _holds(claim: Claim, value: float | None, interval: list[float] | None) -> bool:
-    if value is None:
+    if value is None or (claim.needs_interval and interval[0] <= 0):
         return False
-    if (claim.significant or claim.clearly) and (interval is None or interval[0] <= 0):
+    if claim.clearly and value < CLEAR_GAP:
         return False
-    lowest = [bar for bar in (claim.at_least, CLEAR_GAP if claim.clearly else None) if bar is not None]
-    return all(value >= bar for bar in lowest) and (claim.at_most is None or value <= claim.at_most)
+    enough = claim.at_least is None or value >= claim.at_least
+    return enough and (claim.at_most is None or value <= claim.at_most)
 
 
 def _bar(claim: Claim) -> str:
     bars = {"at least": claim.at_least, "at most": claim.at_most}
     spelled = [f"{name} {value:g}" for name, value in bars.items() if value is not None]
-    if claim.significant or claim.clearly:
+    if claim.needs_interval:
         spelled.append("clearly above 0" if claim.clearly else "above 0 with its interval")
     return ", ".join(spelled)

@@ -20,6 +20,12 @@ SCENES = "scenes"
 ChunkFrames = int | Literal["scenes"]
 
 
+def check_chunk_frames(frames: ChunkFrames) -> None:
+    """Raise X2LError unless it is a positive number of frames or "scenes"."""
+    if frames != SCENES and (isinstance(frames, str) or frames < 1):
+        raise X2LError(f"chunk_frames: expected a positive integer or {SCENES}, got {frames!r}")
+
+
 class Footage(ABC):
     """The sampled frames of something, decoded as `clips()` are asked for.
 
@@ -39,8 +45,7 @@ class Footage(ABC):
         sampling: Sampling,
         chunk_frames: ChunkFrames,
     ):
-        if chunk_frames != SCENES and chunk_frames < 1:
-            raise X2LError(f"chunk_frames: expected at least 1, got {chunk_frames}")
+        check_chunk_frames(chunk_frames)
         self.path, self.frame_times_s, self.duration_s = path, frame_times_s, duration_s
         self.sampling, self.chunk_frames = sampling, chunk_frames
         self._indices = sampling.indices(frame_times_s)
@@ -86,10 +91,14 @@ class Footage(ABC):
         """A clip for each chunk, in order; only the one in hand is held in memory.
 
         lengths: frames of each; by default those of `chunk_frames`.
-        Raises X2LError if a frame cannot be decoded.
+        Raises X2LError if a frame cannot be decoded, and for scenes, which need lengths.
         """
+        if lengths is None:
+            if self.chunk_frames == SCENES:
+                raise X2LError(f"{self.path}: expected the lengths of its {SCENES}")
+            lengths = self.chunks_of(self.chunk_frames)
         start = 0
-        for length in self.chunks_of(self.chunk_frames) if lengths is None else lengths:
+        for length in lengths:
             part = slice(start, start + length)
             yield Clip(self._read(self._indices[part]), self.times_s[part], start, self.facts)
             start += length

@@ -1,0 +1,54 @@
+"""Where a video is cut if its picture decides; the golden of the release is in test_goldens.py."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.models import clip, tiny_backbone
+from x2l.backbones.video_xl import VideoXL
+from x2l.pixels import preprocess
+from x2l.scenes import chunk_frames, depth_scores, split_points
+
+
+def looking(*directions: float) -> torch.Tensor:
+    """Features of unit length at these angles, in degrees."""
+    angles = torch.tensor(directions).deg2rad()
+    return torch.stack((angles.cos(), angles.sin()), dim=-1)
+
+
+def test_the_deepest_gap_splits():
+    features = looking(0, 0, 60, 60)
+    assert depth_scores(features).tolist() == pytest.approx([-0.5, 0.5, -0.5])
+    assert split_points(features) == [1] and chunk_frames(features) == [1, 3]
+
+
+@pytest.mark.parametrize("num_frames", [1, 2])
+def test_so_few_frames_are_never_split(num_frames):
+    assert split_points(looking(*range(0, 90 * num_frames, 90))) == []
+
+
+def test_where_nothing_stands_out_there_are_no_scenes():
+    assert chunk_frames(looking(*[30] * 12)) is None
+
+
+def test_long_scenes_are_cut_into_fifteens():
+    assert chunk_frames(looking(*[0] * 16, *[90] * 31)) == [15, 15, 15, 2]
+    assert chunk_frames(looking(*[0] * 17, *[90] * 4)) == [15, 1, 5]
+
+
+def test_a_first_scene_of_no_frames_is_left_out():
+    features = looking(0, 90, 90, 90, 90, 90)
+    assert split_points(features) == [0] and chunk_frames(features) == [6]
+
+
+@pytest.mark.parametrize("layer", [-1, -2])
+def test_frames_are_told_apart_by_the_cls_of_the_selected_layer(layer):
+    backbone = tiny_backbone(mm_vision_select_layer=layer)
+    frames, tower = clip(5).frames, backbone.model.model.vision_tower.vision_tower.vision_model
+    with torch.no_grad():
+        features = backbone.frame_features(frames)
+        hidden = tower(preprocess(frames, 32), output_hidden_states=True).hidden_states
+        torch.testing.assert_close(features, hidden[layer][:, 0])
+        in_batches = VideoXL(backbone.model, backbone.tokenizer, "tiny", frames_per_batch=2)
+        torch.testing.assert_close(in_batches.frame_features(frames), features)
+    assert features.shape == (5, 32) and not np.allclose(features[0], features[1])
