@@ -1,9 +1,9 @@
-"""Keeps finished runs in recipes/results and writes recipes/README.md from them: nothing there is typed.
+"""Keeps finished runs in recipes/results; from them it writes recipes/README.md and the table of README.md.
 
     x2l eval recipes/table1.yaml --out runs/table1
     python recipes/publish.py runs/table1
 
-Without a run it writes the README anew. A run's folder must have its recipe's name.
+Without a run it writes them anew. A run's folder must have its recipe's name.
 """
 
 import shutil
@@ -18,6 +18,8 @@ from x2l.files import read_json
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"
+FRONT = FOLDER.parent / "README.md"
+BEGIN, END = "<!-- recipes/results/spine.md -->", "<!-- end -->"
 INTRODUCTION = """# Recipes
 
 One file per result of the paper, each run by one command:
@@ -63,6 +65,13 @@ def readme() -> str:
     return "\n\n".join([INTRODUCTION.strip(), *map(section, recipes)]) + "\n"
 
 
+def front() -> str:
+    """All of the project's README.md, with the spine's table as it was measured last."""
+    before, rest = FRONT.read_text().split(BEGIN)
+    table, _, _ = (RESULTS / "spine.md").read_text().partition("\n\n")
+    return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
+
+
 def section(recipe: Path) -> str:
     """What a recipe shows: its opening comment, its claims, where its table is."""
     name, lines = recipe.stem, recipe.read_text().splitlines()
@@ -102,3 +111,4 @@ if __name__ == "__main__":
     for given in sys.argv[1:]:
         publish(Path(given))
     (FOLDER / "README.md").write_text(readme())
+    FRONT.write_text(front())

@@ -90,6 +90,7 @@ def test_the_readme_is_what_the_results_say():
     publish = runpy.run_path(str(FOLDER / "publish.py"))
     text = (FOLDER / "README.md").read_text()
     assert text == publish["readme"]()
+    assert publish["FRONT"].read_text() == publish["front"]()
     for path in RECIPES:
         assert f"## {path.stem}\n" in text and f"x2l eval recipes/{path.name} --out runs/{path.stem}" in text
     published = [path for path in RECIPES if (FOLDER / "results" / f"{path.stem}.json").is_file()]
