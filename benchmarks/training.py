@@ -41,7 +41,7 @@ from x2l.oracles.attention import AttentionScore
 from x2l.pipeline import Pipeline
 from x2l.selectors.last_n import LastN
 from x2l.training.qa_data import VideoQA
-from x2l.training.trainable import LoRA
+from x2l.training.trainable import LoRA, trained_weights
 from x2l.training.x2l_module import X2LModule
 from x2l.types import Clip, Question, VideoFacts
 
@@ -99,7 +99,7 @@ def _measure(arguments, frames: int, recompute: bool) -> dict[str, float]:
     pipeline = Pipeline(backbone, VST(), AttentionScore(), LastN(3))
     trains = ["vst", "language_model"] if is_tiny else ["lora"]
     module = X2LModule(pipeline, trains, LoRA(targets=TARGETS), recompute=recompute).to(arguments.device)
-    optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], 1e-5)
+    optimizer = torch.optim.AdamW(trained_weights(module).values(), 1e-5)
     batch, seconds = _video(frames, backbone.model.config.vision.image_size), []
     held = _held_bytes(arguments.device)
     for _ in range(3):
