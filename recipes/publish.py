@@ -14,7 +14,7 @@ from x2l.errors import X2LError
 from x2l.evaluation.recipe import Evaluation
 from x2l.evaluation.results import RUN, read
 from x2l.evaluation.table import claims_table, commit_of
-from x2l.files import read_json
+from x2l.files import read_json, write_json
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"
@@ -51,10 +51,12 @@ def check(run: Path) -> None:
 
 
 def publish(run: Path) -> None:
-    """Copy what a run says, without its videos and answers."""
+    """Copy what a run says, without its videos and answers, and without where those videos lay."""
+    recipe = Evaluation.load(FOLDER / f"{run.name}.yaml").mapping
+    write_json(RESULTS / f"{run.name}.json", read_json(run / "summary.json") | {"recipe": recipe})
     for path in run.iterdir():
-        if path.name in ("summary.json", "table.md"):
-            shutil.copy(path, RESULTS / f"{run.name}{path.suffix}")
+        if path.name == "table.md":
+            shutil.copy(path, RESULTS / f"{run.name}.md")
         elif path.suffix in (".png", ".svg"):
             shutil.copy(path, RESULTS / f"{run.name}-{path.name}")
 

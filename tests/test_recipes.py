@@ -100,6 +100,7 @@ def test_the_readme_is_what_the_results_say():
         summary = json.loads((FOLDER / "results" / f"{path.stem}.json").read_text())
         evaluation = Evaluation.load(path)
         assert summary["recipe_hash"] == evaluation.hash(), "measured with another recipe"
+        assert summary["recipe"] == evaluation.mapping
         untrained = {name for name, row in evaluation.rows.items() if "model" not in row.backbone}
         assert {summary["backbones"][name] for name in untrained} == {shipped}, "measured with other weights"
         claimed = [claim["say"] for claim in evaluation.mapping.get("claims", [])]
