@@ -7,7 +7,8 @@ wheel of it (pip download torchvision --no-deps, unzip). Its compiled operators 
 
 Each folder holds a small byte-level tokenizer with the family's special tokens, the settings of its
 processor, and inputs.safetensors: ids and pixels of `stock_models.video()` with one question, and with an
-earlier turn.
+earlier turn. For Qwen also odd.safetensors, for five frames, and capped.safetensors, with
+`cap_pixels_per_frame`.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def main(torchvision: str) -> None:
 
 def write(name: str, processor) -> None:
     from safetensors.torch import save_file
-    from stock_models import ANSWERED, FOLDER, QUESTION
+    from stock_models import ANSWERED, FOLDER, MAX_VIDEO_TOKENS, QUESTION
 
     folder = FOLDER / name
     processor.save_pretrained(folder)
@@ -63,6 +64,10 @@ def write(name: str, processor) -> None:
     made |= {f"longer.{key}": value for key, value in inputs(processor, longer).items() if "pixel" not in key}
     save_file({key: value.contiguous() for key, value in made.items()}, folder / "inputs.safetensors")
     print(name, {key: tuple(value.shape) for key, value in made.items()})
+    if name.startswith("qwen"):
+        save_file(inputs(processor, asked, num_frames=5), folder / "odd.safetensors")
+        processor.video_processor.max_video_tokens = MAX_VIDEO_TOKENS[name]
+        save_file(inputs(processor, asked, cap_pixels_per_frame=True), folder / "capped.safetensors")
 
 
 def message(role: str, *parts) -> dict:
@@ -72,11 +77,11 @@ def message(role: str, *parts) -> dict:
     }
 
 
-def inputs(processor, messages: list[dict]) -> dict[str, torch.Tensor]:
+def inputs(processor, messages: list[dict], num_frames: int = 6, **options) -> dict[str, torch.Tensor]:
     from stock_models import FPS, video
     from transformers.video_utils import VideoMetadata
 
-    clip = video()
+    clip = video(num_frames)
     metadata = VideoMetadata(
         total_num_frames=len(clip.frames),
         fps=FPS,
@@ -90,6 +95,7 @@ def inputs(processor, messages: list[dict]) -> dict[str, torch.Tensor]:
         video_metadata=[metadata],
         do_sample_frames=False,
         return_tensors="pt",
+        **options,
     )
     return {key: torch.as_tensor(value) for key, value in made.items() if key != "video_metadata"}
 

@@ -19,6 +19,8 @@ FOLDER = Path(__file__).parent / "stock"
 FPS = 1.0
 QUESTION = Question("What is in frame 2?")
 ANSWERED = "A red card."
+MAX_VIDEO_TOKENS = {"qwen2_5_vl": 20, "qwen3_vl": 5}
+"""Few enough that `cap_pixels_per_frame` makes the frames smaller."""
 
 TEXT = {
     "hidden_size": 32,

@@ -7,7 +7,17 @@ import pytest
 import torch
 from models import index_of_clips, read
 from safetensors.torch import load_file
-from stock_models import ANSWERED, FAMILIES, FOLDER, QUESTION, checkpoint, clips, stock_backbone, video
+from stock_models import (
+    ANSWERED,
+    FAMILIES,
+    FOLDER,
+    MAX_VIDEO_TOKENS,
+    QUESTION,
+    checkpoint,
+    clips,
+    stock_backbone,
+    video,
+)
 
 from x2l import registry
 from x2l.cache import assemble
@@ -67,6 +77,25 @@ def test_identity_with_original_positions_is_the_stock_model(name, longer, frame
     index = index_of(backbone, frames_per_chunk=frames_per_chunk)
     for plan in (Plan((1,) * len(index.chunks)), Plan((4,) * len(index.chunks))):
         cache = assemble(index, plan, backbone, "original")
+        assert cache.get_seq_length() + len(question) == inputs["input_ids"].shape[1]
+        close(backbone.logits(question, cache), expected)
+
+
+@pytest.mark.parametrize("name", MAX_VIDEO_TOKENS)
+@pytest.mark.parametrize(("case", "num_frames"), [("odd", 5), ("capped", 6)])
+@torch.no_grad()
+def test_qwen_with_an_odd_number_of_frames_or_capped_ones_is_the_stock_model(
+    name, case, num_frames, backbones
+):
+    backbone, inputs = backbones(name), load_file(FOLDER / name / f"{case}.safetensors")
+    if case == "capped":
+        cap = {"cap_pixels_per_frame": True, "max_video_tokens": MAX_VIDEO_TOKENS[name]}
+        backbone = type(backbone)(backbone.model, backbone.tokenizer, backbone.settings | cap, "capped")
+    question = backbone.encode_question(QUESTION)
+    expected = backbone.model(**inputs).logits[0, -len(question) :]
+    for frames_per_chunk in (2, 4):
+        index = index_of_clips(backbone, Identity(), clips(frames_per_chunk, num_frames), (1,))
+        cache = assemble(index, Plan((1,) * len(index.chunks)), backbone, "original")
         assert cache.get_seq_length() + len(question) == inputs["input_ids"].shape[1]
         close(backbone.logits(question, cache), expected)
 

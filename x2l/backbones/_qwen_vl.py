@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -62,15 +63,22 @@ class QwenVL(StockBackbone):
         flat, grid = patches(pixels, patch, merge, self.frames_per_step)
         return flat.to(self.device, self.model.dtype), grid
 
+    @abstractmethod
+    def capped(self, least: int, most: int, num_frames: int, factor: int) -> int:
+        """The most pixels that a checkpoint with `cap_pixels_per_frame` allows, where it would allow `most`.
+
+        A video of many frames gets smaller ones. Source: qwen-vl-utils, as in transformers.
+        """
+
     def _size(self, clip: Clip, factor: int) -> tuple[int, int]:
-        num_frames = 1
-        if self.budget_is_of_the_video:
-            num_frames = clip.video.num_frames if clip.video else len(clip.frames)
+        num_frames = clip.video.num_frames if clip.video else len(clip.frames)
+        counted, step = (num_frames, self.frames_per_step) if self.budget_is_of_the_video else (1, 1)
         least, most = _limits(self.settings)
+        if self.settings.get("cap_pixels_per_frame"):
+            most = self.capped(least, most, num_frames, factor)
         if own_limit := self.settings.get("max_pixels_per_frame"):
-            most = min(most, own_limit * num_frames)
-        step = self.frames_per_step if self.budget_is_of_the_video else 1
-        return multiples(*clip.frames.shape[1:3], factor, min(least, most), most, num_frames, step)
+            most = min(most, own_limit * counted)
+        return multiples(*clip.frames.shape[1:3], factor, min(least, most), most, counted, step)
 
     def merged(self, grid: tuple[int, int, int]) -> tuple[int, int, int]:
         """The grid of visual tokens: patches are merged side by side."""
@@ -91,3 +99,8 @@ def _limits(settings: Mapping[str, Any]) -> tuple[int, int]:
         settings.get("min_pixels") or size["shortest_edge"],
         settings.get("max_pixels") or size["longest_edge"],
     )
+
+
+def floored(pixels: int, least: int) -> int:
+    """No cap goes below the fewest pixels of a frame, and a little more."""
+    return max(pixels, int(least * 1.05))

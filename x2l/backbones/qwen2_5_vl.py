@@ -7,7 +7,7 @@ from functools import cached_property
 
 import torch
 
-from x2l.backbones._qwen_vl import QwenVL
+from x2l.backbones._qwen_vl import QwenVL, floored
 from x2l.backbones._reading import Block
 from x2l.types import Clip
 
@@ -29,6 +29,11 @@ class Qwen25VL(QwenVL):
         # A frame that was sampled at 2.9995 s is the one at 3 s.
         seconds = torch.from_numpy(clip.times_s[:: self.frames_per_step]) + ROUNDING_S
         yield Block(seen.pooler_output[0], grid, (seconds * per_second).long(), self._video_start)
+
+    def capped(self, least: int, most: int, num_frames: int, factor: int) -> int:
+        """Of a frame: its share of nine tenths of the model's context."""
+        in_context = int(self.settings.get("max_video_tokens", 128_000) * factor**2 * 0.9)
+        return floored(min(most, in_context * self.frames_per_step // num_frames), least)
 
     @cached_property
     def _video_start(self) -> int:

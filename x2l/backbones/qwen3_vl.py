@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from x2l.backbones._qwen_vl import QwenVL
+from x2l.backbones._qwen_vl import QwenVL, floored
 from x2l.backbones._reading import Block
 from x2l.types import Clip
 
@@ -29,3 +29,8 @@ class Qwen3VL(QwenVL):
             yield f"<{(times_s[0] + times_s[-1]) / 2:.1f} seconds><|vision_start|>"
             yield Block(tokens, (1, *sides), deepstack=levels)
             yield "<|vision_end|>"
+
+    def capped(self, least: int, most: int, num_frames: int, factor: int) -> int:
+        """Of the video: no frame has more than its share, nor more than `max_video_tokens`."""
+        of_frame = min(self.settings.get("max_video_tokens", 768) * factor**2, most // num_frames)
+        return num_frames * floored(of_frame, least)
