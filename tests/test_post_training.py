@@ -464,6 +464,24 @@ def test_held_out_questions_are_looked_at_and_stop_a_run_that_does_not_improve(f
     assert (tmp_path / "out" / "model" / "config.json").is_file()
 
 
+def test_a_run_that_stops_early_keeps_the_weights_with_the_lowest_loss(folder, tmp_path, monkeypatch):
+    seen = {}
+
+    def look(module, *_):
+        weights = trained_weights(module.network)
+        seen[module.step] = {name: weight.detach().clone() for name, weight in weights.items()}
+        module.log("val_loss", abs(module.step - 3.0), batch_size=1)
+
+    monkeypatch.setattr(X2LModule, "validation_step", look)
+    fields = {"val": VAL, "val_every": 1, "early_stop": {"patience": 2}, "num_steps": 30}
+    assert run(recipe_of(folder, tmp_path / "stop.yaml", **fields), tmp_path / "out") == 0
+    assert max(seen) == 5
+    kept = load_file(tmp_path / "out" / "trained.safetensors")
+    assert all(weight.equal(seen[3][name]) for name, weight in kept.items())
+    assert not all(weight.equal(seen[5][name]) for name, weight in kept.items())
+    assert not (tmp_path / "out" / "best.safetensors").exists()
+
+
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [

@@ -1,13 +1,14 @@
 """Post-training by a recipe: train parts of a backbone in place, then write a checkpoint that anything loads.
 
 out/last.ckpt              from which a stopped run goes on (what is trained, and the optimiser)
-out/trained.safetensors    what was trained, and nothing else
+out/trained.safetensors    what was trained, and nothing else; with early_stop, where held-out loss was lowest
 out/model/                 the whole network with it, adapters merged: `x2l ask --backbone` loads it
 out/log.jsonl, out/logs/   one line per video (log-N.jsonl: of process N); CSV and TensorBoard
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,7 +32,8 @@ from x2l.training.qa_recipe import VideoQARecipe
 from x2l.training.trainable import make_trainable, merge_adapters, trained_weights
 from x2l.training.x2l_module import X2LModule
 
-TRAINED, MERGED, LOGS = "trained.safetensors", "model", "logs"
+TRAINED, BEST, MERGED, LOGS = "trained.safetensors", "best.safetensors", "model", "logs"
+HELD_OUT = "val_loss"
 _LOGGERS = {
     "csv": lambda folder: CSVLogger(folder, "csv"),
     "tensorboard": lambda folder: TensorBoardLogger(folder, "tensorboard"),
@@ -60,7 +62,7 @@ def _train(recipe: VideoQARecipe, out: Path, accelerator: str, num_workers: int)
         accelerator=accelerator,
         precision=recipe.precision,
         checkpoint_every=recipe.checkpoint_every,
-        callbacks=_callbacks(recipe),
+        callbacks=_callbacks(recipe, out),
         may_end_early=recipe.early_stop is not None,
         strategy=strategy(recipe.strategy, recipe.devices * recipe.num_nodes),
         devices=recipe.devices,
@@ -72,11 +74,20 @@ def _train(recipe: VideoQARecipe, out: Path, accelerator: str, num_workers: int)
         logger=_loggers(recipe, out),
         log_every_n_steps=1,
     )
+    if not (out / BEST).is_file():
+        write_trained(trainer, module, out / TRAINED)
+    elif trainer.is_global_zero:
+        os.replace(out / BEST, out / TRAINED)
+    trainer.strategy.barrier()
+
+
+def write_trained(trainer: lightning.Trainer, module: X2LModule, path: Path) -> None:
+    """Write what is trained, as it is now. Every process must call it: some strategies spread the weights."""
     state = trainer.strategy.lightning_module_state_dict()
     if trainer.is_global_zero:
         weights = {f"network.{name}": name for name in trained_weights(module.network)}
         tensors = {name: state[full].cpu().contiguous() for full, name in weights.items()}
-        write_bytes(out / TRAINED, serialised(tensors))
+        write_bytes(path, serialised(tensors))
     trainer.strategy.barrier()
 
 
@@ -152,11 +163,34 @@ def strategy(name: str, num_processes: int) -> str | Strategy:
     return name
 
 
-def _callbacks(recipe: VideoQARecipe) -> list[Callback]:
-    patience = recipe.early_stop and recipe.early_stop.patience
-    stop = [EarlyStopping("val_loss", patience=patience, check_on_train_epoch_end=False)] if patience else []
-    rate = [LearningRateMonitor("step")] if recipe.loggers else []
-    return [BrokenVideos(), *rate, *stop]
+class KeepBest(Callback):
+    """Keeps the weights of the look at held-out questions with the lowest loss."""
+
+    def __init__(self, path: Path):
+        self.path, self.loss = path, float("inf")
+
+    def on_validation_end(self, trainer: lightning.Trainer, module: X2LModule) -> None:
+        loss = float(trainer.callback_metrics[HELD_OUT])
+        if loss < self.loss:
+            self.loss = loss
+            write_trained(trainer, module, self.path)
+
+    def state_dict(self) -> dict[str, float]:
+        return {"loss": self.loss}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.loss = state["loss"]
+
+
+def _callbacks(recipe: VideoQARecipe, out: Path) -> list[Callback]:
+    callbacks = [BrokenVideos()]
+    if recipe.loggers:
+        callbacks.append(LearningRateMonitor("step"))
+    if recipe.early_stop:
+        patience = recipe.early_stop.patience
+        stop = EarlyStopping(HELD_OUT, patience=patience, check_on_train_epoch_end=False)
+        callbacks += [KeepBest(out / BEST), stop]
+    return callbacks
 
 
 def _loggers(recipe: VideoQARecipe, out: Path) -> list[Logger]:
