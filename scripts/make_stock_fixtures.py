@@ -190,12 +190,31 @@ def smolvlm():
     )
 
 
+def llava_next_video():
+    """The family that docs/bring_your_own_model.md adds."""
+    from transformers import LlavaNextImageProcessor, LlavaNextVideoProcessor, LlavaNextVideoVideoProcessor
+
+    # The longer side is no whole number then, and the margins are not equal.
+    sizes = {"size": {"shortest_edge": 28}, "crop_size": {"height": 24, "width": 24}}
+    template = CHATML.replace("VIDEO", "<video>")
+    return LlavaNextVideoProcessor(
+        video_processor=LlavaNextVideoVideoProcessor(**sizes),
+        image_processor=LlavaNextImageProcessor(**sizes),
+        tokenizer=tokenizer(template, ["<image>", "<video>"]),
+        chat_template=template,
+        patch_size=6,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    )
+
+
 PROCESSORS = {
     "qwen2_5_vl": qwen2_5_vl,
     "qwen3_vl": qwen3_vl,
     "llava_onevision": llava_onevision,
     "internvl": internvl,
     "smolvlm": smolvlm,
+    "llava_next_video": llava_next_video,
 }
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
-"""A tiny random Video-XL with the needle tokenizer, and chunks and indices made with it."""
+"""A tiny random Video-XL with the needle tokenizer, a Video-XL-2, and chunks and indices made with it."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
 import torch
+from stock_models import FOLDER
+from transformers import AutoTokenizer
 
+from x2l.backbones._video_xl_2_model import VideoXL2Config, VideoXL2ForCausalLM
 from x2l.backbones._video_xl_model import VideoXLConfig, VideoXLForCausalLM
 from x2l.backbones.video_xl import VideoXL
+from x2l.backbones.video_xl_2 import VideoXL2
 from x2l.interfaces import Backbone, Compressor, Oracle
 from x2l.needles.vocabulary import build_tokenizer
 from x2l.types import KV, Chunk, ChunkKV, Clip, Geometry, IndexSpec, Question, VideoIndex
@@ -34,6 +38,18 @@ TINY = {
     },
 }
 
+VIDEO_XL_2 = {name: value for name, value in TINY.items() if name != "vision_config"} | {
+    "vision_config": {
+        "hidden_size": 32,  # as many as the auto-encoder's norms have groups
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+    },
+    "sae_grid_size": 4,
+}
+
 
 def tiny_backbone(seed: int = 0, dtype: torch.dtype = torch.float32, **config) -> VideoXL:
     """Random weights, biases too; 4 tokens per frame; `config` overrides the sizes of TINY."""
@@ -44,6 +60,15 @@ def tiny_backbone(seed: int = 0, dtype: torch.dtype = torch.float32, **config) -
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.1)
     return VideoXL(model.to(dtype), tokenizer, identity=f"tiny-{seed}")
+
+
+def tiny_video_xl_2() -> VideoXL2:
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER / "qwen2_5_vl")
+    model = VideoXL2ForCausalLM(VideoXL2Config(**VIDEO_XL_2, vocab_size=len(tokenizer))).eval()
+    for parameter in model.model.sae.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return VideoXL2(model, tokenizer, "tiny", block_groups=1, previous_blocks=1)
 
 
 def save(backbone: VideoXL, folder) -> None:

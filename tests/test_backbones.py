@@ -3,14 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from models import TINY, index_of_clips, save, tiny_backbone
-from stock_models import FAMILIES, FOLDER, stock_backbone
-from transformers import AutoTokenizer
+from models import index_of_clips, save, tiny_backbone, tiny_video_xl_2
+from stock_models import FAMILIES, stock_backbone
 
 from x2l import registry, store
-from x2l.backbones._video_xl_2_model import VideoXL2Config, VideoXL2ForCausalLM
 from x2l.backbones.video_xl import SYSTEM_PROMPT as SYSTEM
-from x2l.backbones.video_xl_2 import VideoXL2
 from x2l.cache import assemble
 from x2l.pipeline import Pipeline
 from x2l.types import DROPPED, Clip, Plan, Question, VideoFacts, VideoIndex, X2LError
@@ -18,27 +15,6 @@ from x2l.types import DROPPED, Clip, Plan, Question, VideoFacts, VideoIndex, X2L
 QUESTION = Question("How many stars are there?", options=("one", "two"), history=(("Is it day?", "yes"),))
 NUM_FRAMES, FRAMES_PER_CHUNK = 10, 4
 RATIOS = (1, 2, 8)
-
-VIDEO_XL_2 = {name: value for name, value in TINY.items() if name != "vision_config"} | {
-    "vision_config": {
-        "hidden_size": 32,  # as many as the auto-encoder's norms have groups
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "image_size": 32,
-        "patch_size": 8,
-    },
-    "sae_grid_size": 4,
-}
-
-
-def tiny_video_xl_2() -> VideoXL2:
-    torch.manual_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(FOLDER / "qwen2_5_vl")
-    model = VideoXL2ForCausalLM(VideoXL2Config(**VIDEO_XL_2, vocab_size=len(tokenizer))).eval()
-    for parameter in model.model.sae.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    return VideoXL2(model, tokenizer, "tiny", block_groups=1, previous_blocks=1)
 
 
 def build(name: str, folder):

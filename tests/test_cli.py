@@ -456,10 +456,13 @@ def test_sampling_depends_on_the_temperature(ok, folder):
 def test_letters_that_a_model_cannot_tell_apart_are_refused(x2l, folder, tmp_path):
     item = {"question": "What colour is it?", "options": ["red", "blue"], "answer": "red"}
     (tmp_path / "q.json").write_text(json.dumps([item]))
-    code, out, err = x2l(*asking(folder), "--questions", tmp_path / "q.json", "--letters")
+    choosing = [*asking(folder)[:-2], "--letters"]
+    code, out, err = x2l(*choosing, "--questions", tmp_path / "q.json")
     assert (code, out) == (2, "") and "cannot tell the letters of options apart" in err
-    code, out, err = x2l(*asking(folder), QUESTION, "--letters")
+    code, out, err = x2l(*choosing, QUESTION)
     assert (code, out) == (2, "") and "has no options to choose from" in err
+    code, out, err = x2l(*choosing, QUESTION, "--stop", ".")
+    assert (code, out) == (2, "") and "--letters excludes --max-new-tokens, --temperature and --stop" in err
 
 
 def test_a_conversation_knows_its_turns(ok, folder, monkeypatch):

@@ -45,15 +45,25 @@ def test_shards_are_one_checkpoint(tmp_path):
     assert_same_weights(VideoXL.from_pretrained(str(tmp_path)), backbone)
 
 
-def test_missing_vst_weights_start_as_video_xl_starts_them(folder):
+@pytest.mark.parametrize("fields", [{}, {"beacon_embed_init": "bos"}], ids=["eos", "bos"])
+def test_missing_vst_weights_start_as_video_xl_starts_them(folder, fields):
+    edit_config(folder, eos_token_id=[5, 6], bos_token_id=3, **fields)
     kept = {name: weight for name, weight in weights(folder).items() if "beacon_" not in name}
     rewrite(folder, kept)
     model = VideoXL.from_pretrained(str(folder)).model
     attention = model.model.layers[1].self_attn
     assert attention.beacon_k_proj.weight.equal(attention.k_proj.weight)
     assert attention.beacon_q_proj.bias.equal(attention.q_proj.bias)
-    eos = model.config.eos_token_id or 0
-    assert model.model.beacon_embed_tokens.weight[0].equal(model.model.embed_tokens.weight[eos])
+    first = model.model.embed_tokens.weight[3 if fields else 5]
+    assert model.model.beacon_embed_tokens.weight[0].equal(first)
+
+
+@pytest.mark.parametrize("fields", [{"beacon_embed_init": "mean"}, {"eos_token_id": None}])
+def test_a_vst_embedding_that_cannot_start_is_refused(folder, fields):
+    edit_config(folder, **fields)
+    rewrite(folder, {name: weight for name, weight in weights(folder).items() if "beacon_" not in name})
+    with pytest.raises(X2LError, match="beacon_embed_init: expected eos or bos, with that token's id"):
+        VideoXL.from_pretrained(str(folder))
 
 
 def test_buffers_that_releases_hold_are_tolerated(folder):

@@ -432,6 +432,16 @@ def in_two_processes(recipe: Path, out: Path, strategy: str, *more: str) -> subp
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
 
 
+def test_two_processes_that_stop_early_keep_the_best_weights(folder, tmp_path):
+    fields = {"val": VAL, "val_every": 1, "early_stop": {"patience": 1}, "num_steps": 6, "lr": 1e-12}
+    path = recipe_of(folder, tmp_path / "stop.yaml", **fields)
+    done = in_two_processes(path, tmp_path / "out", "ddp")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert read_log(tmp_path / "out" / "log.jsonl")[-1]["step"] < 6
+    assert (tmp_path / "out" / "trained.safetensors").is_file()
+    assert not (tmp_path / "out" / "best.safetensors").exists()
+
+
 def test_tokens_kept_in_another_precision_are_not_read(recipe, unbroken, tmp_path):
     cache = f"token_cache={tmp_path / 'tokens'}"
     assert run(recipe, tmp_path / "mixed", cache, "precision=bf16-mixed") == 0
@@ -462,6 +472,12 @@ def test_held_out_questions_are_looked_at_and_stop_a_run_that_does_not_improve(f
     (table,) = (tmp_path / "out" / "logs").rglob("metrics.csv")
     assert "val_accuracy" in table.read_text().splitlines()[0]
     assert (tmp_path / "out" / "model" / "config.json").is_file()
+
+
+def test_the_last_weights_are_looked_at_before_the_best_are_kept(folder, tmp_path, capsys):
+    fields = {"val": VAL, "val_every": 4, "early_stop": {"patience": 2}, "num_steps": 30}
+    assert run(recipe_of(folder, tmp_path / "stop.yaml", **fields), tmp_path / "out") == 2
+    assert "val_every: expected a divisor of num_steps (30) with early_stop, got 4" in capsys.readouterr().err
 
 
 def test_a_run_that_stops_early_keeps_the_weights_with_the_lowest_loss(folder, tmp_path, monkeypatch):

@@ -239,6 +239,22 @@ def test_a_template_without_a_place_for_the_video_is_named(tmp_path):
         backbone.begin()
 
 
+@families
+def test_processor_settings_that_are_incomplete_are_named(name, tmp_path):
+    folder = checkpoint(name, tmp_path)
+    path = folder / "processor_config.json"
+    whole = json.loads(path.read_text())
+    whole["video_processor"]["size"] = {"depth": 1}
+    path.write_text(json.dumps(whole))
+    with pytest.raises(X2LError, match=r"the settings of its video processor lack .*size\."):
+        registry.build("backbone", {"name": name, "model": str(folder)})
+
+
+def test_a_single_frame_of_qwen3_vl_is_as_large_as_one_of_two(backbones):
+    sizes = [backbones("qwen3_vl").patches(video(number))[1] for number in (1, 2)]
+    assert sizes[0] == sizes[1]
+
+
 def test_an_older_checkpoint_keeps_its_template_and_settings_elsewhere(tmp_path):
     """Before transformers 5: chat_template.json, preprocessor_config.json, and limits by other names."""
     new = stock_backbone("qwen2_5_vl", tmp_path)

@@ -8,6 +8,7 @@ no softmax, and attention by the keys that each token is multiplied with.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class TowerSizes:
     """A vision transformer that sees each frame, or pair of frames, by itself.
 
     mlp_matrices: 2, or 3 with a gate. window: patches that attend to one another in most layers; None: all.
-    full_layers: layers without a window.
+    full_layers: layers without a window. behind: multiplications per patch of what makes visual tokens of
+    patches (projector, auto-encoder, mergers).
     """
 
     hidden: int
@@ -74,18 +76,34 @@ class TowerSizes:
     window: int | None = None
     full_layers: int = 0
     frames_per_step: int = 1
+    behind: int = 0
 
     def flops(self, frames: int) -> int:
-        """Of the layers; patch embedding and projector are a hundredth."""
+        """From patches to visual tokens; making the patches is a five-hundredth."""
         steps = -(-frames // self.frames_per_step)
         weights = 4 * self.hidden**2 + self.mlp_matrices * self.hidden * self.intermediate
         full = self.full_layers if self.window else self.layers
         seen = full * self.patches + (self.layers - full) * (self.window or 0)
-        return steps * self.patches * (2 * self.layers * weights + 4 * self.hidden * seen)
+        return steps * self.patches * (2 * (self.layers * weights + self.behind) + 4 * self.hidden * seen)
 
     @property
     def parameters(self) -> int:
         return self.layers * (4 * self.hidden**2 + self.mlp_matrices * self.hidden * self.intermediate)
+
+
+def mlp(*sizes: int) -> int:
+    """Weights of linear layers in a row: multiplications per token."""
+    return sum(narrow * wide for narrow, wide in pairwise(sizes))
+
+
+def auto_encoder(channels: int, positions: int) -> int:
+    """Multiplications of Video-XL-2's auto-encoder for four frames of `positions` patch features each.
+
+    Twice: attention in each frame, attention over time, a 3 x 3 x 3 convolution that halves the time.
+    """
+    per_frame = 8 * channels**2 * positions + 2 * positions**2 * channels
+    convolutions = 27 * channels**2 * positions * (2 + 1)
+    return (4 + 2) * per_frame + convolutions
 
 
 def paper_attention_flops(sizes: DecoderSizes, tokens: int, cached: int) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -31,8 +31,8 @@ class PaperBackbone(Backbone):
             {"unrotated_keys", "attention"} | ({"vst", "token_grid"} if sizes.vst else set())
         )
         self.flops = 0
-        self.peak_rows = self.peak_memory = self._held = 0
-        """Most tokens in one forward call, and most in the memories that exist at one time."""
+        self.peak_rows = self.peak_seen = self.peak_memory = self._held = 0
+        """Most tokens in one forward call, the same with what they see, and in all memories at one time."""
 
     @property
     def identity(self) -> str:
@@ -82,7 +82,8 @@ class PaperBackbone(Backbone):
 
     def prefill(self, chunk: Chunk, memory: KV) -> KV:
         tokens = len(chunk.visual_tokens)
-        self._count(tokens, self._seen(memory.num_tokens), tokens)
+        for rows, seen in self._blocks(tokens, memory.num_tokens):
+            self._count(rows, seen, rows)
         return self._kv(tokens, memory.num_tokens)
 
     def prefill_vst(self, chunk: Chunk, memory: KV, after: Int[Tensor, " vsts"]) -> KV:
@@ -114,18 +115,24 @@ class PaperBackbone(Backbone):
     def _no_network(self) -> X2LError:
         return X2LError(f"{self.identity}: reads and writes nothing")
 
-    def _seen(self, cached: int) -> int:
-        """Cached tokens that a visual token of the next chunk sees."""
-        sizes = self.sizes
-        if sizes.near is None:
-            return cached
-        step = sizes.text_per_step + sizes.tokens_per_step
-        steps = (cached - sizes.prompt) // step
-        return sizes.prompt + steps * sizes.text_per_step + min(steps, sizes.near) * sizes.tokens_per_step
+    def _blocks(self, rows: int, cached: int) -> Iterator[tuple[int, int]]:
+        """Rows that are computed together, and the cached tokens that each of them sees, in the mean."""
+        sizes, step = self.sizes, self.sizes.text_per_step + self.sizes.tokens_per_step
+        if sizes.block_steps is None:
+            yield rows, cached
+            return
+        done, end = ((tokens - sizes.prompt) // step for tokens in (cached, cached + rows))
+        while done < end:
+            block = done // sizes.block_steps
+            after = min((block + 1) * sizes.block_steps, end)
+            far = max(0, block - sizes.previous_blocks) * sizes.block_steps * sizes.tokens_per_step
+            everything = sizes.prompt + done * step
+            yield (after - done) * step, everything - far * sizes.tokens_per_step // step
+            done = after
 
     def _count(self, rows: int, cached: int, kept: int) -> None:
         decoder = self.sizes.decoder
-        self.peak_rows = max(self.peak_rows, rows)
+        self.peak_rows, self.peak_seen = max(self.peak_rows, rows), max(self.peak_seen, rows + cached)
         if self.sizes.stops_early:
             self.flops += decoder.prefill_flops(rows, cached, kept)
         else:
@@ -142,8 +149,9 @@ class PaperBackbone(Backbone):
 class Sheet:
     """What a video costs on one backbone: tokens, bytes and FLOPs.
 
-    kv_bytes_stored: of the index, every level once. memory_tokens: the most that the memories of all passes
-    hold together, one of them while it is copied. hybrid_tokens: in the cache of a question.
+    visual_tokens: with the text between frames. kv_bytes_stored: of the index, every level once.
+    memory_tokens: the most that the memories of all passes hold together, one of them while it is copied.
+    hybrid_tokens: in the cache of a question.
     """
 
     model: str
@@ -166,7 +174,7 @@ class Sheet:
 
     @property
     def cache_reduction(self) -> float:
-        """Share of the uncompressed visual KV tokens that is not in the cache of a question, 0..1."""
+        """Share of the uncompressed KV tokens of a video that is not in the cache of a question, 0..1."""
         return 1 - self.hybrid_tokens / self.visual_tokens
 
     @property
@@ -213,7 +221,7 @@ def dry_run(
         memory_tokens=backbone.peak_memory,
         hybrid_tokens=hybrid,
         weight_bytes=(decoder.parameters + sizes.tower.parameters) * itemsize,
-        activation_bytes=backbone.peak_rows * (4 * decoder.hidden + 3 * decoder.intermediate) * itemsize,
+        activation_bytes=_activations(backbone) * itemsize,
         tower_flops=sizes.tower.flops(num_frames),
         prefill_flops=backbone.flops,
         plain_flops=_plain_flops(sizes, num_frames, chunk_frames, dtype),
@@ -224,6 +232,13 @@ def dry_run(
         answer_flops=decoder.answer_flops(question_tokens, sizes.prompt + hybrid),
         plain_answer_flops=decoder.answer_flops(question_tokens, cached),
     )
+
+
+def _activations(backbone: PaperBackbone) -> int:
+    """Numbers that a layer holds at one time while a chunk is pre-filled."""
+    decoder, heads = backbone.sizes.decoder, backbone.sizes.repeated_heads
+    rows = backbone.peak_rows * (4 * decoder.hidden + 3 * decoder.intermediate)
+    return rows + backbone.peak_seen * 2 * heads * decoder.head_dim
 
 
 def _encoded(
@@ -249,8 +264,8 @@ def _chunks(backbone: PaperBackbone, num_frames: int, chunk_frames: int) -> Iter
 
 
 def _plain_flops(sizes: BackboneSizes, num_frames: int, chunk_frames: int, dtype: str) -> int:
-    """Of one pass over everything, chunk by chunk."""
-    backbone = PaperBackbone(sizes, dtype)
+    """Of one pass over everything, chunk by chunk, in which every token sees all before it."""
+    backbone = PaperBackbone(replace(sizes, block_steps=None), dtype)
     memory = backbone.begin()
     for chunk in _chunks(backbone, num_frames, chunk_frames):
         memory = backbone.extend(memory, backbone.prefill(chunk, memory))

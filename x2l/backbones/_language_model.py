@@ -139,6 +139,9 @@ class LanguageModelBackbone(Backbone):
     ) -> Int[Tensor, " new_tokens"]:
         """Greedy unless `do_sample`; 64 new tokens by default, as in Video-X^2L's released example.
 
+        No `repetition_penalty` unless it is given, whatever the checkpoint's generation_config.json says: it
+        would look at the question only, because the video has no token ids.
+
         stop_strings: the answer ends with the token that completes one of them.
 
         Raises X2LError for beam search, which would need a cache for every beam.
@@ -151,7 +154,7 @@ class LanguageModelBackbone(Backbone):
         output = self.model.generate(
             **self._inputs(ids, cache),
             attention_mask=torch.ones(1, seen, dtype=torch.long, device=self.device),
-            **{"max_new_tokens": 64, "do_sample": False, **options},
+            **{"max_new_tokens": 64, "do_sample": False, "repetition_penalty": 1.0, **options},
         )
         return output[0, len(ids) :]
 

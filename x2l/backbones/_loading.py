@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -43,7 +43,8 @@ def load_video_xl(
     """Network and tokenizer of a Video-XL checkpoint folder, from safetensors only.
 
     VST projections that the checkpoint lacks start as copies of the ordinary ones, and a missing VST
-    embedding as that of the end-of-turn token. Source: Video-XL's own initialisation.
+    embedding as that of the token that `beacon_embed_init` names (eos, the end of a turn, or bos). Source:
+    Video-XL's own initialisation.
     Raises X2LError naming the folder and what is wrong: no checkpoint, damaged, other weights missing.
     """
     network, tokenizer, missing = _load(model, VideoXLForCausalLM, device, dtype, attention)
@@ -107,8 +108,7 @@ def _how(config: PretrainedConfig, dtype: str, attention: str) -> dict[str, Any]
 
 def _require_none(keys: Collection[str], verb: str, model: str) -> None:
     if keys:
-        listed = ", ".join(sorted(keys)[:5]) + (", ..." if len(keys) > 5 else "")
-        raise X2LError(f"backbone.model: {model} {verb} {len(keys)} weights: {listed}")
+        raise X2LError(f"backbone.model: {model} {verb} {len(keys)} weights: {', '.join(sorted(keys))}")
 
 
 def _with_tower(network: PreTrainedModel, missing: list[str]) -> list[str]:
@@ -161,7 +161,7 @@ def load_stock(
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         tokenizer.chat_template = _chat_template(folder, tokenizer)
         settings = processor_settings(folder, "video")
-        if lacking := [name for name in family.needed_settings if name not in settings]:
+        if lacking := [name for name in family.needed_settings if not _has(settings, name)]:
             raise X2LError(f"the settings of its video processor lack {', '.join(lacking)}")
         identity = _identity(folder, config.model_type, settings, tokenizer.chat_template)
     except Exception as error:  # a damaged file fails wherever it is read
@@ -175,6 +175,17 @@ class StockFamily(Protocol):
 
     model_types: frozenset[str]
     needed_settings: tuple[str, ...]
+
+
+def _has(settings: Mapping[str, Any], names: str) -> bool:
+    """Whether a setting is there by its dotted name; "a|b": by one of them."""
+    return any(_at(settings, name) is not None for name in names.split("|"))
+
+
+def _at(settings: Any, name: str) -> Any:
+    for part in name.split("."):
+        settings = settings.get(part) if isinstance(settings, Mapping) else None
+    return settings
 
 
 def _chat_template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -215,8 +226,18 @@ def _start_vsts(network: VideoXLForCausalLM, missing: Collection[str]) -> None:
     for key in missing:
         name, _, kind = key.rpartition(".")
         if name.endswith("beacon_embed_tokens"):
-            eos = network.config.eos_token_id
-            eos = eos[0] if isinstance(eos, list) else eos
-            network.get_parameter(key).copy_(network.get_input_embeddings().weight[eos or 0])
+            network.get_parameter(key).copy_(
+                network.get_input_embeddings().weight[_first_vst(network.config)]
+            )
         else:
             network.get_parameter(key).copy_(network.get_parameter(f"{name.replace('beacon_', '')}.{kind}"))
+
+
+def _first_vst(config: PretrainedConfig) -> int:
+    """The token whose embedding a missing VST embedding starts as. Raises X2LError where there is none."""
+    kind = getattr(config, "beacon_embed_init", "eos")
+    token = getattr(config, f"{kind}_token_id", None) if kind in ("eos", "bos") else None
+    if token is None:
+        expected = "eos or bos, with that token's id in config.json"
+        raise X2LError(f"backbone.model: beacon_embed_init: expected {expected}, got {kind!r}")
+    return token[0] if isinstance(token, list) else token

@@ -22,7 +22,10 @@ class QwenVL(StockBackbone):
     placeholder = "<|video_pad|>"
     num_axes = 3
     frames_per_step = 2
-    needed_settings = ("patch_size", "merge_size", "image_mean", "image_std")
+    needed_settings = (
+        *("patch_size", "merge_size", "image_mean", "image_std"),
+        *("min_pixels|size.shortest_edge", "max_pixels|size.longest_edge"),
+    )
     budget_is_of_the_video: ClassVar[bool] = False
     """Whether the processor's limits on pixels are those of all frames together."""
 

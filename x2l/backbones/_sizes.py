@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from x2l.costs import DecoderSizes, TowerSizes
+from x2l.costs import DecoderSizes, TowerSizes, auto_encoder, mlp
 from x2l.frames import multiples
 
 QWEN2_7B = DecoderSizes(3584, 18944, 28, 28, 4, 128, 152064)
-CLIP_L_336 = TowerSizes(1024, 4096, 23, 577)
+CLIP_L_336 = TowerSizes(1024, 4096, 23, 577, behind=mlp(1024, 3584, 3584))
 SIGLIP_SO400M = TowerSizes(1152, 4304, 27, 729)
 
 
@@ -37,7 +37,8 @@ class BackboneSizes:
 
     tokens_per_step: visual tokens of `frames_per_step` frames; text_per_step: of the text in front of them.
     prompt: tokens in front of the video. stops_early: the pre-fill ends at the last layer's keys and values.
-    near: steps in time that a visual token sees, its own included, besides all text; None: all.
+    block_steps, previous_blocks: steps in a block of a sparse pre-fill, and how many blocks before its own a
+    visual token sees besides all text; None: everything.
     budget: where tokens depend on the size of the frames; None: they do not. chunk_frames: by default.
     """
 
@@ -50,9 +51,16 @@ class BackboneSizes:
     prompt: int = 14
     vst: bool = False
     stops_early: bool = False
-    near: int | None = None
+    block_steps: int | None = None
+    previous_blocks: int = 0
     budget: PixelBudget | None = None
     chunk_frames: int = 10
+
+    @property
+    def repeated_heads(self) -> int:
+        """Heads for which the keys and values of a layer are copied: with a mask, transformers does so."""
+        decoder = self.decoder
+        return 0 if self.stops_early or decoder.heads == decoder.kv_heads else decoder.heads
 
     def at(self, height: int, width: int, num_frames: int) -> BackboneSizes:
         """The sizes for frames of a size; patches are merged by four."""
@@ -62,11 +70,17 @@ class BackboneSizes:
         return replace(self, tokens_per_step=tokens, tower=replace(self.tower, patches=4 * tokens))
 
 
+def _behind_video_xl_2(channels: int, patches: int, positions: int, hidden: int) -> int:
+    """Per patch of the tower: the features of four frames are resized, joined and projected."""
+    of_a_group = auto_encoder(channels, positions) + positions * mlp(channels, hidden, hidden)
+    return of_a_group // (4 * patches)
+
+
 SIZES = {
     "x2l_tiny": BackboneSizes(
         "x2l-tiny",
         DecoderSizes(192, 576, 5, 3, 3, 64, 112),
-        TowerSizes(128, 384, 4, 65),
+        TowerSizes(128, 384, 4, 65, behind=mlp(128, 192, 192)),
         16,
         vst=True,
         stops_early=True,
@@ -75,43 +89,57 @@ SIZES = {
     "video_xl_2": BackboneSizes(
         "Video-XL-2-7B",
         QWEN2_7B,
-        TowerSizes(1152, 4304, 26, 729),
+        TowerSizes(1152, 4304, 26, 729, behind=_behind_video_xl_2(1152, 729, 576, 3584)),
         144,
         4,
         text_per_step=8,
         stops_early=True,
-        near=16,
+        block_steps=4,
+        previous_blocks=3,
         chunk_frames=16,
     ),
     "qwen2_5_vl": BackboneSizes(
         "Qwen2.5-VL-7B",
         QWEN2_7B,
-        TowerSizes(1280, 3420, 32, 0, 3, window=64, full_layers=4, frames_per_step=2),
+        TowerSizes(
+            1280,
+            3420,
+            32,
+            0,
+            3,
+            window=64,
+            full_layers=4,
+            frames_per_step=2,
+            behind=mlp(5120, 5120, 3584) // 4,
+        ),
         0,
         2,
-        budget=PixelBudget(28, 128 * 28**2, 768 * 28**2),
+        budget=PixelBudget(28, 4 * 28**2, 16384 * 28**2),
     ),
     "qwen3_vl": BackboneSizes(
         "Qwen3-VL-8B",
         DecoderSizes(4096, 12288, 36, 32, 8, 128, 151936),
-        TowerSizes(1152, 4304, 27, 0, frames_per_step=2),
+        # Four mergers: what comes out, and three levels for DeepStack.
+        TowerSizes(1152, 4304, 27, 0, frames_per_step=2, behind=mlp(4608, 4608, 4096)),
         0,
         2,
         text_per_step=9,
         budget=PixelBudget(32, 4 * 32**2, 24 * 1024**2, of_the_video=True),
     ),
-    "llava_onevision": BackboneSizes("LLaVA-OneVision-7B", QWEN2_7B, SIGLIP_SO400M, 196),
+    "llava_onevision": BackboneSizes(
+        "LLaVA-OneVision-7B", QWEN2_7B, replace(SIGLIP_SO400M, behind=mlp(1152, 3584, 3584)), 196
+    ),
     "internvl": BackboneSizes(
         "InternVL3-8B",
         DecoderSizes(3584, 18944, 28, 28, 4, 128, 151674),
-        TowerSizes(1024, 4096, 24, 1025),
+        TowerSizes(1024, 4096, 24, 1025, behind=mlp(4096, 3584, 3584) // 4),
         256,
         text_per_step=7,
     ),
     "smolvlm": BackboneSizes(
         "SmolVLM2-2.2B",
         DecoderSizes(2048, 8192, 24, 32, 32, 64, 49280),
-        TowerSizes(1152, 4304, 27, 729),
+        TowerSizes(1152, 4304, 27, 729, behind=mlp(1152, 2048)),
         81,
         text_per_step=13,
     ),

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -56,9 +57,13 @@ class SparsePass:
         causal = where[:, None] >= torch.arange(key.shape[2], device=key.device)
         num_cached = keys.shape[2] - key.shape[2]
         mask = torch.cat((causal.new_ones(len(where), num_cached), causal), dim=1)
-        return scaled_dot_product_attention(
-            query[:, :, where], keys, values, attn_mask=mask, scale=scale, enable_gqa=True
+        # Heads that share keys are rows of one head: no kernel has to copy keys and values for each of them.
+        shared = query.shape[1] // keys.shape[1]
+        rows = rearrange(query[:, :, where], "b (k g) r d -> b k (g r) d", g=shared)
+        output = scaled_dot_product_attention(
+            rows, keys, values, attn_mask=mask.repeat(shared, 1), scale=scale
         )
+        return rearrange(output, "b k (g r) d -> b (k g) r d", g=shared)
 
 
 class SparseAttention(Qwen2Attention):

@@ -34,7 +34,10 @@ class StockBackbone(ReadingBackbone):
     model_types: ClassVar[frozenset[str]] = frozenset()
     """`model_type` of the checkpoints that the family can read."""
     needed_settings: ClassVar[tuple[str, ...]] = ("image_mean", "image_std")
-    """Settings of the video processor that the family reads; a checkpoint without them is refused."""
+    """Settings of the video processor that the family reads; a checkpoint without them is refused.
+
+    Dotted: size.height; one of several: min_pixels|size.shortest_edge.
+    """
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ class InternVL(StockBackbone):
     """
 
     model_types = frozenset({"internvl"})
-    needed_settings = ("size", "image_mean", "image_std")
+    needed_settings = ("size.height", "size.width", "image_mean", "image_std")
 
     def pieces(self, clip: Clip) -> Iterator[str | Block]:
         pixels = squares(clip.frames, self.settings)

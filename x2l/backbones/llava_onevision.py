@@ -21,7 +21,7 @@ class LlavaOnevision(StockBackbone):
     """
 
     model_types = frozenset({"llava_onevision"})
-    needed_settings = ("size", "image_mean", "image_std")
+    needed_settings = ("size.height", "size.width", "image_mean", "image_std")
 
     def pieces(self, clip: Clip) -> Iterator[Block]:
         pixels = squares(clip.frames, self.settings)

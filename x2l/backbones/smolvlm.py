@@ -20,7 +20,10 @@ class SmolVLM(StockBackbone):
     """
 
     model_types = frozenset({"smolvlm"})
-    needed_settings = ("max_image_size", "image_mean", "image_std")
+    needed_settings = (
+        *("max_image_size.longest_edge", "image_mean", "image_std"),
+        "size.longest_edge|size.height|video_sampling.video_size",
+    )
 
     def intro(self, video: VideoFacts | None) -> str:
         """How many frames, and how long; the first time stamp, because text is tokenised up to a frame."""

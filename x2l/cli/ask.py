@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from x2l.cli.options import Options, shared_options
+from x2l.cli.options import Options, generation_options, shared_options
 
 
 @click.command(short_help="Ask about a video file or an index.")
@@ -19,9 +19,7 @@ from x2l.cli.options import Options, shared_options
     "--questions", "file", metavar="FILE", help="A JSON list of questions, with or without answers."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--max-new-tokens", type=click.IntRange(min=1), help="Longest answer.")
-@click.option("--temperature", type=click.FloatRange(min=0), help="Sample; 0, the default, takes the best.")
-@click.option("--stop", metavar="TEXT", multiple=True, help="End the answer behind this text; repeatable.")
+@generation_options
 @click.option("--letters", is_flag=True, help="Choose among options by the logits of their letters.")
 @click.option(
     "--stream/--no-stream", default=None, help="Show the answer while it is written (terminals do)."
@@ -32,9 +30,7 @@ def ask(
     question: str | None,
     file: str | None,
     as_json: bool,
-    max_new_tokens: int | None,
-    temperature: float | None,
-    stop: tuple[str, ...],
+    generation: dict[str, Any],
     letters: bool,
     stream: bool | None,
     options: Options,
@@ -51,6 +47,8 @@ def ask(
         raise click.UsageError("expected either QUESTION or --questions FILE")
     if question is not None and not question.strip():
         raise click.UsageError("QUESTION is empty")
+    if letters and generation:
+        raise click.UsageError("--letters excludes --max-new-tokens, --temperature and --stop")
     from tqdm import tqdm
 
     from x2l.cli import report, setup
@@ -59,7 +57,6 @@ def ask(
 
     asked = load(file) if file else [Question(question)]
     pipeline, index = setup.open_source(source, options)
-    generation = _generation(max_new_tokens, temperature, stop)
     is_shown = sys.stdout.isatty() if stream is None else stream
     if question is not None and is_shown and not (as_json or letters):
         shown = pipeline.ask(index, asked[0], on_text=partial(click.echo, nl=False), **generation)
@@ -81,12 +78,3 @@ def ask(
     else:
         text = report.answer_text(index, answers[0])
     click.echo(text)
-
-
-def _generation(
-    max_new_tokens: int | None, temperature: float | None, stop: tuple[str, ...]
-) -> dict[str, Any]:
-    """By transformers' names; what was not given is left to the backbone."""
-    sampling = {"do_sample": True, "temperature": temperature} if temperature else {}
-    given = {"max_new_tokens": max_new_tokens, "stop_strings": list(stop) or None}
-    return sampling | {name: value for name, value in given.items() if value is not None}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from x2l.cli.options import Options, shared_options
+from x2l.cli.options import Options, generation_options, shared_options
 
 if TYPE_CHECKING:
     from x2l.types import Answer
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 @click.command(short_help="A conversation about a video file or an index.")
 @click.argument("source")
-@click.option("--max-new-tokens", type=click.IntRange(min=1), help="Longest answer.")
+@generation_options
 @shared_options
-def chat(source: str, max_new_tokens: int | None, options: Options) -> None:
+def chat(source: str, generation: dict[str, Any], options: Options) -> None:
     """Ask about SOURCE (a video file, pictures or the directory of an index), one line after the other.
 
     Questions come from the terminal or from standard input. Every question knows the turns before it; its
@@ -26,7 +26,6 @@ def chat(source: str, max_new_tokens: int | None, options: Options) -> None:
     from x2l.types import Question
 
     pipeline, index = setup.open_source(source, options)
-    generation = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
     history: tuple[tuple[str, str], ...] = ()
     for text in _lines():
         if text == "/new":

@@ -1,4 +1,4 @@
-"""Options that `ask` and `index` share: which parts, which frames, on what device.
+"""Options that commands share: which parts, which frames, on what device.
 
 Those that name a part, a ratio, a length or a device are short for a `--set dotted.key=value` on the recipe.
 """
@@ -70,6 +70,26 @@ def shared_options(command: Callable) -> Callable:
     return with_options
 
 
+def generation_options(command: Callable) -> Callable:
+    """Decorator: adds how answers are written, which the command receives as `generation`.
+
+    By transformers' names; what was not given is left to the backbone.
+    """
+
+    @wraps(command)
+    def with_generation(
+        max_new_tokens: int | None, temperature: float | None, stop: tuple[str, ...], **given: Any
+    ) -> Any:
+        sampling = {"do_sample": True, "temperature": temperature} if temperature else {}
+        limits = {"max_new_tokens": max_new_tokens, "stop_strings": list(stop) or None}
+        limits = {name: value for name, value in limits.items() if value is not None}
+        return command(generation=sampling | limits, **given)
+
+    for add in reversed(_GENERATION):
+        with_generation = add(with_generation)
+    return with_generation
+
+
 def plugin_option(command: Callable) -> Callable:
     """Decorator: adds the repeatable --plugin as `plugins`."""
     return click.option(
@@ -106,6 +126,14 @@ def _method(slot: str) -> Callable:
 
 
 _COUNT = click.IntRange(min=1)
+
+_GENERATION = [
+    click.option("--max-new-tokens", type=_COUNT, help="Longest answer."),
+    click.option(
+        "--temperature", type=click.FloatRange(min=0), help="Sample; 0, the default, takes the best."
+    ),
+    click.option("--stop", metavar="TEXT", multiple=True, help="The answer ends behind it; repeatable."),
+]
 
 _SHARED = [
     _method("backbone"),

@@ -29,7 +29,7 @@ HARMLESS_WARNINGS = (
     r".*`IterableDataset` has `__len__` defined.*",  # each worker makes every n-th batch
     r".*dataloader is not resumable.*",  # batch i depends on the seed and i only
     r".*module\(s\) in eval mode.*",  # there is no dropout: both modes are the same
-    r".*callbacks used to create the checkpoint.*",  # early stopping may come and go
+    r".*callbacks used to create the checkpoint.*",  # other loggers bring others
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # Lightning's own call into torch
 )
 

@@ -74,7 +74,8 @@ def _train(recipe: VideoQARecipe, out: Path, accelerator: str, num_workers: int)
         logger=_loggers(recipe, out),
         log_every_n_steps=1,
     )
-    if not (out / BEST).is_file():
+    # One process knows: another may stand on a node without that file, or come when it has been moved.
+    if not trainer.strategy.broadcast((out / BEST).is_file()):
         write_trained(trainer, module, out / TRAINED)
     elif trainer.is_global_zero:
         os.replace(out / BEST, out / TRAINED)

@@ -18,7 +18,7 @@ Logger = Literal["csv", "tensorboard", "wandb", "mlflow"]
 
 @dataclass(frozen=True)
 class EarlyStop:
-    """Stop when the loss on held-out questions has not fallen `patience` times in a row."""
+    """Stop when the loss on held-out questions has not fallen `patience` times in a row; keep the best."""
 
     patience: int = 3
 
@@ -70,9 +70,11 @@ class VideoQARecipe(Recipe):
         require(fits, "val_every", f"num_steps ({self.num_steps}) or less", self.val_every)
         if self.early_stop:
             require(self.val is not None, "early_stop", "held-out questions (val) to look at", self.val)
-            require(
-                self.early_stop.patience > 0, "early_stop.patience", "1 or more", self.early_stop.patience
-            )
+            patience, every = self.early_stop.patience, self.val_every
+            require(patience > 0, "early_stop.patience", "1 or more", patience)
+            # Otherwise the last weights, those of the lowest learning rate, would never be looked at.
+            expected = f"a divisor of num_steps ({self.num_steps}) with early_stop"
+            require(self.num_steps % every == 0, "val_every", expected, every)
         self.lora.check("lora")
         for number, stage in enumerate(self.levels):
             stage.check(f"levels.{number}")
