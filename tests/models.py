@@ -62,10 +62,11 @@ def tiny_backbone(seed: int = 0, dtype: torch.dtype = torch.float32, **config) -
     return VideoXL(model.to(dtype), tokenizer, identity=f"tiny-{seed}")
 
 
-def tiny_video_xl_2() -> VideoXL2:
+def tiny_video_xl_2(**config) -> VideoXL2:
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(FOLDER / "qwen2_5_vl")
-    model = VideoXL2ForCausalLM(VideoXL2Config(**VIDEO_XL_2, vocab_size=len(tokenizer))).eval()
+    config = {**VIDEO_XL_2, "vocab_size": len(tokenizer), **config}
+    model = VideoXL2ForCausalLM(VideoXL2Config(**config)).eval()
     for parameter in model.model.sae.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return VideoXL2(model, tokenizer, "tiny", block_groups=1, previous_blocks=1)

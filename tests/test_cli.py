@@ -98,9 +98,11 @@ def with_model(folder: Path, name: str = "model") -> list:
     return ["--set", f"backbone.model={folder / name}", "--set", "selector.k=2", "--ratios", "2,8"]
 
 
-def asking(folder: Path, source: Path | str = "needles.mp4") -> list:
+def asking(
+    folder: Path, source: Path | str = "needles.mp4", writing: tuple = ("--max-new-tokens", 4)
+) -> list:
     """Arguments of an `ask` about the video, but for the question."""
-    return ["ask", folder / source, *with_model(folder), "--chunk-frames", 2, "--max-new-tokens", 4]
+    return ["ask", folder / source, *with_model(folder), "--chunk-frames", 2, *writing]
 
 
 def answered(data: dict) -> dict:
@@ -456,7 +458,7 @@ def test_sampling_depends_on_the_temperature(ok, folder):
 def test_letters_that_a_model_cannot_tell_apart_are_refused(x2l, folder, tmp_path):
     item = {"question": "What colour is it?", "options": ["red", "blue"], "answer": "red"}
     (tmp_path / "q.json").write_text(json.dumps([item]))
-    choosing = [*asking(folder)[:-2], "--letters"]
+    choosing = [*asking(folder, writing=()), "--letters"]
     code, out, err = x2l(*choosing, "--questions", tmp_path / "q.json")
     assert (code, out) == (2, "") and "cannot tell the letters of options apart" in err
     code, out, err = x2l(*choosing, QUESTION)
@@ -469,13 +471,14 @@ def test_a_conversation_knows_its_turns(ok, folder, monkeypatch):
     asked, ask = [], Pipeline.ask
 
     def noted(self, index, question, **options):
+        assert options["stop_strings"] == ["never said"] and options["max_new_tokens"] == 4
         asked.append(question)
         return ask(self, index, question, **options)
 
     monkeypatch.setattr(Pipeline, "ask", noted)
     typed = "How many bells are there?\nIs it day?\n/new\nIs it night?\n\nnever read\n"
     monkeypatch.setattr("sys.stdin", io.StringIO(typed))
-    said = ok("chat", *asking(folder)[1:]).splitlines()
+    said = ok("chat", *asking(folder)[1:], "--stop", "never said").splitlines()
     assert [question.text for question in asked] == [typed.splitlines()[i] for i in (0, 1, 3)]
     assert [len(question.history) for question in asked] == [0, 1, 0]
     assert asked[1].history[0] == (asked[0].text, said[0].strip())

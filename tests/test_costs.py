@@ -35,19 +35,23 @@ VISION = TINY["vision_config"]
 RATIOS = (2, 8)
 
 
+def decoder_sizes(config) -> DecoderSizes:
+    return DecoderSizes(
+        config.hidden_size,
+        config.intermediate_size,
+        config.num_hidden_layers,
+        config.num_attention_heads,
+        config.num_key_value_heads,
+        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+        config.vocab_size,
+    )
+
+
 def tiny_sizes(backbone) -> BackboneSizes:
     config = backbone.model.config
     return BackboneSizes(
         "tiny",
-        DecoderSizes(
-            config.hidden_size,
-            config.intermediate_size,
-            config.num_hidden_layers,
-            config.num_attention_heads,
-            config.num_key_value_heads,
-            config.hidden_size // config.num_attention_heads,
-            config.vocab_size,
-        ),
+        decoder_sizes(config),
         TowerSizes(
             VISION["hidden_size"],
             VISION["intermediate_size"],
@@ -104,15 +108,7 @@ def sizes_of(backbone: ReadingBackbone, chunk: Chunk, prompt: int, **sparse) -> 
     text = 0 if chunk.is_text is None else round(int(chunk.is_text.sum()) / chunk.num_steps)
     return BackboneSizes(
         "tiny",
-        DecoderSizes(
-            config.hidden_size,
-            config.intermediate_size,
-            config.num_hidden_layers,
-            config.num_attention_heads,
-            config.num_key_value_heads,
-            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
-            config.vocab_size,
-        ),
+        decoder_sizes(config),
         TowerSizes(1, 1, 1, 1),
         len(chunk.visual_tokens) // chunk.num_steps - text,
         backbone.frames_per_step,
@@ -122,19 +118,37 @@ def sizes_of(backbone: ReadingBackbone, chunk: Chunk, prompt: int, **sparse) -> 
     )
 
 
-@pytest.mark.parametrize("name", ["video_xl_2", "llava_onevision", "internvl", "qwen2_5_vl"])
+def on_paper(sizes: BackboneSizes, chunk_frames: int) -> int:
+    """FLOPs of six chunks."""
+    paper = PaperBackbone(sizes, "float32")
+    drawn = (paper.chunk(i, chunk_frames * i, chunk_frames) for i in range(6))
+    list(MeanPool().encode(paper, paper.begin(), drawn, RATIOS))
+    return paper.flops
+
+
+@pytest.mark.parametrize("name", ["llava_onevision", "internvl", "qwen2_5_vl"])
 @torch.no_grad()
-def test_pre_fill_flops_of_other_backbones_are_those_that_torch_counts(name, tmp_path):
-    sparse = {"stops_early": True, "block_steps": 1, "previous_blocks": 1} if name == "video_xl_2" else {}
-    backbone = tiny_video_xl_2() if sparse else stock_backbone(name, tmp_path)
+def test_pre_fill_flops_of_stock_models_are_those_that_torch_counts(name, tmp_path):
+    backbone = stock_backbone(name, tmp_path)
     start = backbone.begin(VideoFacts(48, 48.0))
     source = list(read(backbone, clips(8, 48), start.num_tokens))
-    sizes = sizes_of(backbone, source[-1], start.num_tokens, **sparse)
+    sizes = sizes_of(backbone, source[-1], start.num_tokens)
     expected = counted(lambda: list(MeanPool().encode(backbone, start, source, RATIOS)))
-    paper = PaperBackbone(sizes, "float32")
-    drawn = (paper.chunk(i, 8 * i, 8) for i in range(6))
-    list(MeanPool().encode(paper, paper.begin(), drawn, RATIOS))
-    assert paper.flops == pytest.approx(expected, rel=0.05)
+    assert on_paper(sizes, 8) == pytest.approx(expected, rel=0.05)
+
+
+@torch.no_grad()
+def test_sparse_pre_fill_flops_are_those_that_torch_counts():
+    """Of blocks that chunks cut, with a distance at which tokens are no longer seen."""
+    backbone = tiny_video_xl_2(sae_grid_size=16)
+    backbone.block_groups = 2
+    start = backbone.begin()
+    source = list(read(backbone, clips(12, 72), start.num_tokens))
+    options = {"stops_early": True, "block_steps": 2}
+    sizes = sizes_of(backbone, source[-1], start.num_tokens, previous_blocks=1, **options)
+    expected = counted(lambda: list(MeanPool().encode(backbone, start, source, RATIOS)))
+    assert on_paper(sizes, 12) == pytest.approx(expected, rel=0.02)
+    assert on_paper(replace(sizes, previous_blocks=9), 12) > 1.05 * expected
 
 
 def test_answer_flops_are_those_that_torch_counts(backbone):

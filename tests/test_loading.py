@@ -58,11 +58,17 @@ def test_missing_vst_weights_start_as_video_xl_starts_them(folder, fields):
     assert model.model.beacon_embed_tokens.weight[0].equal(first)
 
 
-@pytest.mark.parametrize("fields", [{"beacon_embed_init": "mean"}, {"eos_token_id": None}])
-def test_a_vst_embedding_that_cannot_start_is_refused(folder, fields):
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"beacon_embed_init": "mean"}, "beacon_embed_init: expected eos or bos, got 'mean'"),
+        ({"eos_token_id": None}, "eos_token_id: expected the id of a token"),
+    ],
+)
+def test_a_vst_embedding_that_cannot_start_is_refused(folder, fields, message):
     edit_config(folder, **fields)
     rewrite(folder, {name: weight for name, weight in weights(folder).items() if "beacon_" not in name})
-    with pytest.raises(X2LError, match="beacon_embed_init: expected eos or bos, with that token's id"):
+    with pytest.raises(X2LError, match=message):
         VideoXL.from_pretrained(str(folder))
 
 

@@ -432,14 +432,30 @@ def in_two_processes(recipe: Path, out: Path, strategy: str, *more: str) -> subp
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
 
 
-def test_two_processes_that_stop_early_keep_the_best_weights(folder, tmp_path):
-    fields = {"val": VAL, "val_every": 1, "early_stop": {"patience": 1}, "num_steps": 6, "lr": 1e-12}
+LOOKS = """
+from x2l.training.x2l_module import X2LModule
+
+def look(module, *_):
+    module.log("val_loss", abs(module.step - 2.0), batch_size=1, sync_dist=True)
+
+X2LModule.validation_step = look
+"""
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_two_processes_that_stop_early_keep_the_best_weights(folder, tmp_path, strategy, monkeypatch):
+    monkeypatch.setattr(X2LModule, "validation_step", X2LModule.validation_step)  # puts it back afterwards
+    looks = tmp_path / "looks.py"
+    looks.write_text(LOOKS)
+    fields = {"val": VAL, "val_every": 1, "early_stop": {"patience": 2}, "num_steps": 6, "accumulate": 2}
     path = recipe_of(folder, tmp_path / "stop.yaml", **fields)
-    done = in_two_processes(path, tmp_path / "out", "ddp")
+    assert main(["fit", str(path), "--out", str(tmp_path / "one"), "--plugin", str(looks)]) == 0
+    done = in_two_processes(path, tmp_path / "two", strategy, "--plugin", str(looks))
     assert done.returncode == 0, done.stderr[-3000:]
-    assert read_log(tmp_path / "out" / "log.jsonl")[-1]["step"] < 6
-    assert (tmp_path / "out" / "trained.safetensors").is_file()
-    assert not (tmp_path / "out" / "best.safetensors").exists()
+    assert read_log(tmp_path / "two" / "log.jsonl")[-1]["step"] == 4
+    one, two = (load_file(tmp_path / out / "trained.safetensors") for out in ("one", "two"))
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-4)
 
 
 def test_tokens_kept_in_another_precision_are_not_read(recipe, unbroken, tmp_path):
@@ -481,21 +497,32 @@ def test_the_last_weights_are_looked_at_before_the_best_are_kept(folder, tmp_pat
 
 
 def test_a_run_that_stops_early_keeps_the_weights_with_the_lowest_loss(folder, tmp_path, monkeypatch):
-    seen = {}
+    """Also if it is killed behind them."""
+    seen, whole, out = {}, X2LModule.training_step, tmp_path / "out"
 
     def look(module, *_):
         weights = trained_weights(module.network)
         seen[module.step] = {name: weight.detach().clone() for name, weight in weights.items()}
         module.log("val_loss", abs(module.step - 3.0), batch_size=1)
 
+    def step(module, *given):
+        if module.step == 4:
+            raise Killed
+        return whole(module, *given)
+
     monkeypatch.setattr(X2LModule, "validation_step", look)
     fields = {"val": VAL, "val_every": 1, "early_stop": {"patience": 2}, "num_steps": 30}
-    assert run(recipe_of(folder, tmp_path / "stop.yaml", **fields), tmp_path / "out") == 0
+    path = recipe_of(folder, tmp_path / "stop.yaml", checkpoint_every=4, **fields)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(X2LModule, "training_step", step)
+        run(path, out)
+    assert steps_done(out) == 4
+    assert run(path, out) == 0
     assert max(seen) == 5
-    kept = load_file(tmp_path / "out" / "trained.safetensors")
+    kept = load_file(out / "trained.safetensors")
     assert all(weight.equal(seen[3][name]) for name, weight in kept.items())
     assert not all(weight.equal(seen[5][name]) for name, weight in kept.items())
-    assert not (tmp_path / "out" / "best.safetensors").exists()
+    assert not (out / "best.safetensors").exists()
 
 
 @pytest.mark.parametrize(

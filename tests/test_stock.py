@@ -107,6 +107,8 @@ def test_identity_generates_the_tokens_of_the_stock_model(name, backbones):
     options = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": -1}
     backbone.model.model.rope_deltas = None
     expected = backbone.model.generate(**inputs, **options)[0, inputs["input_ids"].shape[1] :]
+    # Some checkpoints ship one; it could not look at the video here.
+    backbone.model.generation_config.repetition_penalty = 9.0
     index = index_of(backbone)
     cache = assemble(index, Plan((1,) * len(index.chunks)), backbone, "original")
     assert backbone.generate_ids(backbone.encode_question(QUESTION), cache, **options).equal(expected)
@@ -250,9 +252,21 @@ def test_processor_settings_that_are_incomplete_are_named(name, tmp_path):
         registry.build("backbone", {"name": name, "model": str(folder)})
 
 
-def test_a_single_frame_of_qwen3_vl_is_as_large_as_one_of_two(backbones):
-    sizes = [backbones("qwen3_vl").patches(video(number))[1] for number in (1, 2)]
+@pytest.mark.parametrize("limit", ["longest_edge", "shortest_edge", "max_pixels_per_frame", "none"])
+def test_a_single_frame_of_qwen3_vl_is_as_large_as_one_of_two(backbones, limit):
+    """Also where the budget makes both smaller or larger: noise is 26 x 35 pixels."""
+    backbone = backbones("qwen3_vl")
+    size = {"longest_edge": 1200, "shortest_edge": 64}
+    limits = {
+        "longest_edge": {"size": size},
+        "shortest_edge": {"size": {"longest_edge": 9000, "shortest_edge": 4000}},
+        "max_pixels_per_frame": {"max_pixels_per_frame": 500},
+        "none": {},
+    }
+    backbone = type(backbone)(backbone.model, backbone.tokenizer, backbone.settings | limits[limit], limit)
+    sizes = [backbone.patches(video(number))[1] for number in (1, 2)]
     assert sizes[0] == sizes[1]
+    assert limit == "none" or sizes[1] != backbones("qwen3_vl").patches(video(2))[1]
 
 
 def test_an_older_checkpoint_keeps_its_template_and_settings_elsewhere(tmp_path):

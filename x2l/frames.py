@@ -66,10 +66,12 @@ def multiples(
 
     With `num_frames`, the budget is that of all frames together, rounded to whole steps of `step` frames.
     Source: Qwen2.5-VL and Qwen3-VL, `smart_resize` of their processors.
-    Differs: they refuse a video shorter than a step and sides in a ratio of more than 200.
+    Differs: they refuse sides in a ratio of more than 200, and a video shorter than a step, which is as large
+    as one of a step here.
     """
+    num_frames = max(num_frames, step)
     high, wide = (max(factor, round(side / factor) * factor) for side in (height, width))
-    in_steps = max(step, round(num_frames / step) * step)
+    in_steps = round(num_frames / step) * step
     if in_steps * high * wide > max_pixels:
         shrink = math.sqrt(num_frames * height * width / max_pixels)
         high, wide = (max(factor, int(side / shrink / factor) * factor) for side in (height, width))

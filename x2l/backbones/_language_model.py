@@ -140,7 +140,7 @@ class LanguageModelBackbone(Backbone):
         """Greedy unless `do_sample`; 64 new tokens by default, as in Video-X^2L's released example.
 
         No `repetition_penalty` unless it is given, whatever the checkpoint's generation_config.json says: it
-        would look at the question only, because the video has no token ids.
+        would not look at the prompt and the video, which have no token ids here.
 
         stop_strings: the answer ends with the token that completes one of them.
 

@@ -226,9 +226,8 @@ def _start_vsts(network: VideoXLForCausalLM, missing: Collection[str]) -> None:
     for key in missing:
         name, _, kind = key.rpartition(".")
         if name.endswith("beacon_embed_tokens"):
-            network.get_parameter(key).copy_(
-                network.get_input_embeddings().weight[_first_vst(network.config)]
-            )
+            first = _first_vst(network.config)
+            network.get_parameter(key).copy_(network.get_input_embeddings().weight[first])
         else:
             network.get_parameter(key).copy_(network.get_parameter(f"{name.replace('beacon_', '')}.{kind}"))
 
@@ -236,8 +235,9 @@ def _start_vsts(network: VideoXLForCausalLM, missing: Collection[str]) -> None:
 def _first_vst(config: PretrainedConfig) -> int:
     """The token whose embedding a missing VST embedding starts as. Raises X2LError where there is none."""
     kind = getattr(config, "beacon_embed_init", "eos")
-    token = getattr(config, f"{kind}_token_id", None) if kind in ("eos", "bos") else None
+    if kind not in ("eos", "bos"):
+        raise X2LError(f"backbone.model: beacon_embed_init: expected eos or bos, got {kind!r}")
+    token = getattr(config, f"{kind}_token_id")
     if token is None:
-        expected = "eos or bos, with that token's id in config.json"
-        raise X2LError(f"backbone.model: beacon_embed_init: expected {expected}, got {kind!r}")
+        raise X2LError(f"backbone.model: {kind}_token_id: expected the id of a token, got None")
     return token[0] if isinstance(token, list) else token

@@ -23,8 +23,12 @@ class QwenVL(StockBackbone):
     num_axes = 3
     frames_per_step = 2
     needed_settings = (
-        *("patch_size", "merge_size", "image_mean", "image_std"),
-        *("min_pixels|size.shortest_edge", "max_pixels|size.longest_edge"),
+        "patch_size",
+        "merge_size",
+        "image_mean",
+        "image_std",
+        "min_pixels|size.shortest_edge",
+        "max_pixels|size.longest_edge",
     )
     budget_is_of_the_video: ClassVar[bool] = False
     """Whether the processor's limits on pixels are those of all frames together."""
@@ -74,8 +78,9 @@ class QwenVL(StockBackbone):
         """
 
     def _size(self, clip: Clip, factor: int) -> tuple[int, int]:
-        num_frames = clip.video.num_frames if clip.video else len(clip.frames)
-        counted, step = (num_frames, self.frames_per_step) if self.budget_is_of_the_video else (1, 1)
+        step = self.frames_per_step if self.budget_is_of_the_video else 1
+        num_frames = max(clip.video.num_frames if clip.video else len(clip.frames), step)
+        counted = num_frames if self.budget_is_of_the_video else 1
         least, most = _limits(self.settings)
         if self.settings.get("cap_pixels_per_frame"):
             most = self.capped(least, most, num_frames, factor)

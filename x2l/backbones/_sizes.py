@@ -9,7 +9,15 @@ from x2l.frames import multiples
 
 QWEN2_7B = DecoderSizes(3584, 18944, 28, 28, 4, 128, 152064)
 CLIP_L_336 = TowerSizes(1024, 4096, 23, 577, behind=mlp(1024, 3584, 3584))
-SIGLIP_SO400M = TowerSizes(1152, 4304, 27, 729)
+QWEN2_5_TOWER = TowerSizes(1280, 3420, 32, 0, 3, 64, 4, 2, behind=mlp(5120, 5120, 3584) // 4)
+VIDEO_XL_2_TOWER = TowerSizes(
+    1152,
+    4304,
+    26,
+    729,
+    # The auto-encoder and the projector read 576 features for each of four frames.
+    behind=(auto_encoder(1152, 576) + 576 * mlp(1152, 3584, 3584)) // (4 * 729),
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,10 @@ class BackboneSizes:
 
     @property
     def repeated_heads(self) -> int:
-        """Heads for which the keys and values of a layer are copied: with a mask, transformers does so."""
+        """Heads for which the keys and values of a layer are copied.
+
+        transformers does so where there is a mask; x2l's own pre-fills, which stop early, share them.
+        """
         decoder = self.decoder
         return 0 if self.stops_early or decoder.heads == decoder.kv_heads else decoder.heads
 
@@ -68,12 +79,6 @@ class BackboneSizes:
             return self
         tokens = self.budget.tokens(height, width, num_frames)
         return replace(self, tokens_per_step=tokens, tower=replace(self.tower, patches=4 * tokens))
-
-
-def _behind_video_xl_2(channels: int, patches: int, positions: int, hidden: int) -> int:
-    """Per patch of the tower: the features of four frames are resized, joined and projected."""
-    of_a_group = auto_encoder(channels, positions) + positions * mlp(channels, hidden, hidden)
-    return of_a_group // (4 * patches)
 
 
 SIZES = {
@@ -89,7 +94,7 @@ SIZES = {
     "video_xl_2": BackboneSizes(
         "Video-XL-2-7B",
         QWEN2_7B,
-        TowerSizes(1152, 4304, 26, 729, behind=_behind_video_xl_2(1152, 729, 576, 3584)),
+        VIDEO_XL_2_TOWER,
         144,
         4,
         text_per_step=8,
@@ -101,17 +106,7 @@ SIZES = {
     "qwen2_5_vl": BackboneSizes(
         "Qwen2.5-VL-7B",
         QWEN2_7B,
-        TowerSizes(
-            1280,
-            3420,
-            32,
-            0,
-            3,
-            window=64,
-            full_layers=4,
-            frames_per_step=2,
-            behind=mlp(5120, 5120, 3584) // 4,
-        ),
+        QWEN2_5_TOWER,
         0,
         2,
         budget=PixelBudget(28, 4 * 28**2, 16384 * 28**2),
@@ -127,7 +122,7 @@ SIZES = {
         budget=PixelBudget(32, 4 * 32**2, 24 * 1024**2, of_the_video=True),
     ),
     "llava_onevision": BackboneSizes(
-        "LLaVA-OneVision-7B", QWEN2_7B, replace(SIGLIP_SO400M, behind=mlp(1152, 3584, 3584)), 196
+        "LLaVA-OneVision-7B", QWEN2_7B, TowerSizes(1152, 4304, 26, 729, behind=mlp(1152, 3584, 3584)), 196
     ),
     "internvl": BackboneSizes(
         "InternVL3-8B",

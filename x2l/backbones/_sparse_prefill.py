@@ -59,10 +59,9 @@ class SparsePass:
         mask = torch.cat((causal.new_ones(len(where), num_cached), causal), dim=1)
         # Heads that share keys are rows of one head: no kernel has to copy keys and values for each of them.
         shared = query.shape[1] // keys.shape[1]
-        rows = rearrange(query[:, :, where], "b (k g) r d -> b k (g r) d", g=shared)
-        output = scaled_dot_product_attention(
-            rows, keys, values, attn_mask=mask.repeat(shared, 1), scale=scale
-        )
+        folded = rearrange(query[:, :, where], "b (k g) r d -> b k (g r) d", g=shared)
+        mask = mask.repeat(shared, 1)
+        output = scaled_dot_product_attention(folded, keys, values, attn_mask=mask, scale=scale)
         return rearrange(output, "b k (g r) d -> b (k g) r d", g=shared)
 
 

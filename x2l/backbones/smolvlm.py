@@ -21,8 +21,10 @@ class SmolVLM(StockBackbone):
 
     model_types = frozenset({"smolvlm"})
     needed_settings = (
-        *("max_image_size.longest_edge", "image_mean", "image_std"),
-        "size.longest_edge|size.height|video_sampling.video_size",
+        "max_image_size.longest_edge",
+        "image_mean",
+        "image_std",
+        "size.longest_edge|size.width|video_sampling.video_size.longest_edge",
     )
 
     def intro(self, video: VideoFacts | None) -> str:
@@ -50,11 +52,12 @@ class SmolVLM(StockBackbone):
         """Resized twice, as the stock processor does: to its longest edge, then to the tower's square."""
         settings, side = self.settings, self.settings["max_image_size"]["longest_edge"]
         # The stock processor prefers the size of pictures where a checkpoint gives both.
-        size = settings.get("size") or settings["video_sampling"]["video_size"]
-        if longest := size.get("longest_edge"):
-            height, width = _within(*clip.frames.shape[1:3], longest)
-        else:
+        size = settings.get("size") or {}
+        if "height" in size and "width" in size:
             height, width = size["height"], size["width"]
+        else:
+            longest = size.get("longest_edge") or settings["video_sampling"]["video_size"]["longest_edge"]
+            height, width = _within(*clip.frames.shape[1:3], longest)
         once = resized(clip.frames, height, width, settings)
         return resized(once.permute(0, 2, 3, 1).numpy(), side, side, settings)
 

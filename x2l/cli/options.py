@@ -1,4 +1,4 @@
-"""Options that commands share: which parts, which frames, on what device.
+"""Options that commands share: how an answer is written, which parts, which frames, on what device.
 
 Those that name a part, a ratio, a length or a device are short for a `--set dotted.key=value` on the recipe.
 """

@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMon
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_only
+from safetensors import safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as serialised
 
@@ -74,7 +75,7 @@ def _train(recipe: VideoQARecipe, out: Path, accelerator: str, num_workers: int)
         logger=_loggers(recipe, out),
         log_every_n_steps=1,
     )
-    # One process knows: another may stand on a node without that file, or come when it has been moved.
+    # One process knows: another may come when the file has been moved.
     if not trainer.strategy.broadcast((out / BEST).is_file()):
         write_trained(trainer, module, out / TRAINED)
     elif trainer.is_global_zero:
@@ -82,13 +83,18 @@ def _train(recipe: VideoQARecipe, out: Path, accelerator: str, num_workers: int)
     trainer.strategy.barrier()
 
 
-def write_trained(trainer: lightning.Trainer, module: X2LModule, path: Path) -> None:
-    """Write what is trained, as it is now. Every process must call it: some strategies spread the weights."""
+def write_trained(
+    trainer: lightning.Trainer, module: X2LModule, path: Path, notes: dict[str, str] | None = None
+) -> None:
+    """Write what is trained, as it is now. Every process must call it: some strategies spread the weights.
+
+    notes: kept beside the tensors.
+    """
     state = trainer.strategy.lightning_module_state_dict()
     if trainer.is_global_zero:
         weights = {f"network.{name}": name for name in trained_weights(module.network)}
         tensors = {name: state[full].cpu().contiguous() for full, name in weights.items()}
-        write_bytes(path, serialised(tensors))
+        write_bytes(path, serialised(tensors, notes))
     trainer.strategy.barrier()
 
 
@@ -165,22 +171,22 @@ def strategy(name: str, num_processes: int) -> str | Strategy:
 
 
 class KeepBest(Callback):
-    """Keeps the weights of the look at held-out questions with the lowest loss."""
+    """Keeps the weights with the lowest loss on held-out questions, and that loss in their file."""
 
     def __init__(self, path: Path):
-        self.path, self.loss = path, float("inf")
+        self.path = path
 
     def on_validation_end(self, trainer: lightning.Trainer, module: X2LModule) -> None:
         loss = float(trainer.callback_metrics[HELD_OUT])
-        if loss < self.loss:
-            self.loss = loss
-            write_trained(trainer, module, self.path)
+        # One process knows the file: the others may stand on another node.
+        if trainer.strategy.broadcast(loss < self._lowest()):
+            write_trained(trainer, module, self.path, {HELD_OUT: repr(loss)})
 
-    def state_dict(self) -> dict[str, float]:
-        return {"loss": self.loss}
-
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        self.loss = state["loss"]
+    def _lowest(self) -> float:
+        if not self.path.is_file():
+            return float("inf")
+        with safe_open(self.path, "pt") as file:
+            return float(file.metadata()[HELD_OUT])
 
 
 def _callbacks(recipe: VideoQARecipe, out: Path) -> list[Callback]:
