@@ -442,7 +442,7 @@ X2LModule.validation_step = look
 """
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("strategy", ["ddp", pytest.param("fsdp2", marks=pytest.mark.slow)])
 def test_two_processes_that_stop_early_keep_the_best_weights(folder, tmp_path, strategy, monkeypatch):
     monkeypatch.setattr(X2LModule, "validation_step", X2LModule.validation_step)  # puts it back afterwards
     looks = tmp_path / "looks.py"
