@@ -122,6 +122,20 @@ def clips(frames_per_chunk: int, num_frames: int = 6) -> list[Clip]:
     ]
 
 
+def read_and_seen(backbone, clip: Clip) -> tuple[list, torch.Tensor]:
+    """The pieces that a backbone reads for a clip, and the pixels that its tower was given."""
+    seen, model = [], backbone.model.model
+    names = ("visual", "vision_tower", "vision_model")
+    tower = next(getattr(model, name) for name in names if hasattr(model, name))
+    hook = tower.register_forward_pre_hook(
+        lambda module, given, named: seen.append(given[0] if given else named["pixel_values"]),
+        with_kwargs=True,
+    )
+    pieces = list(backbone.pieces(clip))
+    hook.remove()
+    return pieces, seen[0]
+
+
 def tiny_network(name: str, seed: int = 0) -> torch.nn.Module:
     family, tokenizer = FAMILIES[name], AutoTokenizer.from_pretrained(FOLDER / name)
     special = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from stock_models import FOLDER, QUESTION, TEXT, TOWER, video
+from stock_models import FOLDER, QUESTION, TEXT, TOWER, read_and_seen, video
 from transformers import AutoTokenizer, LlavaNextVideoConfig, LlavaNextVideoForConditionalGeneration
 
 from x2l import registry
@@ -61,27 +61,17 @@ def test_the_family_of_the_page_holds_the_law_of_the_page(backbone):
     spaces = {}
     exec(blocks("python")[1], spaces)
     whole = next(open_video(EXAMPLE, Sampling(num_frames=6), chunk_frames=6).clips())
-    pixels = []
-    hook = backbone.model.model.vision_tower.register_forward_pre_hook(
-        lambda module, given: pixels.append(given[0])
-    )
-    (block,) = backbone.pieces(whole)
-    hook.remove()
+    (block,), pixels = read_and_seen(backbone, whole)
     before, after = backbone._around_the_video(QUESTION)
     ids = backbone.encode_text(before + "<video>" * len(block.tokens) + after)[None]
-    spaces["assert_identity"](backbone, sample, QUESTION, input_ids=ids, pixel_values_videos=pixels[0][None])
+    spaces["assert_identity"](backbone, sample, QUESTION, input_ids=ids, pixel_values_videos=pixels[None])
 
 
 @torch.no_grad()
 def test_the_family_of_the_page_sees_what_the_stock_processor_makes(backbone):
-    seen = []
-    hook = backbone.model.model.vision_tower.register_forward_pre_hook(
-        lambda module, given: seen.append(given[0])
-    )
-    list(backbone.pieces(video()))
-    hook.remove()
+    _, seen = read_and_seen(backbone, video())
     expected = load_file(STOCK / "inputs.safetensors")["pixel_values_videos"][0]
-    torch.testing.assert_close(seen[0], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(seen, expected, atol=1e-5, rtol=0)
 
 
 def test_the_command_of_the_page_answers(checkpoint, plugin, capsys):

@@ -15,6 +15,7 @@ from stock_models import (
     QUESTION,
     checkpoint,
     clips,
+    read_and_seen,
     stock_backbone,
     video,
 )
@@ -50,6 +51,11 @@ def stock_inputs(name: str, longer: bool = False) -> dict[str, torch.Tensor]:
     text = {key.removeprefix("longer."): value for key, value in stored.items() if key.startswith("longer.")}
     whole = {key: value for key, value in stored.items() if not key.startswith("longer.")}
     return whole | text if longer else whole
+
+
+def with_settings(backbone, settings: dict):
+    """The same model behind another setting of its processor."""
+    return type(backbone)(backbone.model, backbone.tokenizer, backbone.settings | settings, "other settings")
 
 
 def index_of(backbone, compressor=None, frames_per_chunk=2, ratios=(1, 4)) -> VideoIndex:
@@ -90,7 +96,7 @@ def test_qwen_with_an_odd_number_of_frames_or_capped_ones_is_the_stock_model(
     backbone, inputs = backbones(name), load_file(FOLDER / name / f"{case}.safetensors")
     if case == "capped":
         cap = {"cap_pixels_per_frame": True, "max_video_tokens": MAX_VIDEO_TOKENS[name]}
-        backbone = type(backbone)(backbone.model, backbone.tokenizer, backbone.settings | cap, "capped")
+        backbone = with_settings(backbone, cap)
     question = backbone.encode_question(QUESTION)
     expected = backbone.model(**inputs).logits[0, -len(question) :]
     for frames_per_chunk in (2, 4):
@@ -102,13 +108,13 @@ def test_qwen_with_an_odd_number_of_frames_or_capped_ones_is_the_stock_model(
 
 @families
 @torch.no_grad()
-def test_identity_generates_the_tokens_of_the_stock_model(name, backbones):
+def test_identity_generates_the_tokens_of_the_stock_model(name, backbones, monkeypatch):
     backbone, inputs = backbones(name), stock_inputs(name)
     options = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": -1}
     backbone.model.model.rope_deltas = None
     expected = backbone.model.generate(**inputs, **options)[0, inputs["input_ids"].shape[1] :]
     # Some checkpoints ship one; it could not look at the video here.
-    backbone.model.generation_config.repetition_penalty = 9.0
+    monkeypatch.setattr(backbone.model.generation_config, "repetition_penalty", 9.0)
     index = index_of(backbone)
     cache = assemble(index, Plan((1,) * len(index.chunks)), backbone, "original")
     assert backbone.generate_ids(backbone.encode_question(QUESTION), cache, **options).equal(expected)
@@ -119,17 +125,8 @@ def test_identity_generates_the_tokens_of_the_stock_model(name, backbones):
 def test_pixels_are_those_of_the_stock_processor(name, backbones):
     backbone, inputs = backbones(name), stock_inputs(name)
     expected = next(inputs[key] for key in PIXELS if key in inputs)
-    seen = []
-    tower = getattr(backbone.model.model, "visual", None) or getattr(
-        backbone.model.model, "vision_tower", getattr(backbone.model.model, "vision_model", None)
-    )
-    hook = tower.register_forward_pre_hook(
-        lambda module, given, named: seen.append(given[0] if given else named["pixel_values"]),
-        with_kwargs=True,
-    )
-    list(backbone.pieces(video()))
-    hook.remove()
-    torch.testing.assert_close(seen[0].flatten(), expected.flatten(), atol=1e-5, rtol=0)
+    _, seen = read_and_seen(backbone, video())
+    torch.testing.assert_close(seen.flatten(), expected.flatten(), atol=1e-5, rtol=0)
 
 
 @families
@@ -263,7 +260,7 @@ def test_a_single_frame_of_qwen3_vl_is_as_large_as_one_of_two(backbones, limit):
         "max_pixels_per_frame": {"max_pixels_per_frame": 500},
         "none": {},
     }
-    backbone = type(backbone)(backbone.model, backbone.tokenizer, backbone.settings | limits[limit], limit)
+    backbone = with_settings(backbone, limits[limit])
     sizes = [backbone.patches(video(number))[1] for number in (1, 2)]
     assert sizes[0] == sizes[1]
     assert limit == "none" or sizes[1] != backbones("qwen3_vl").patches(video(2))[1]

@@ -50,6 +50,13 @@ def overridden(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, A
     return changed
 
 
+def value_at(data: Any, path: str) -> Any:
+    """The value at a dotted path of plain data; None if there is none."""
+    for name in path.split("."):
+        data = data.get(name) if isinstance(data, Mapping) else None
+    return data
+
+
 def first_difference(one: Any, other: Any, path: str = "") -> str | None:
     """The dotted path of the first value in which plain data differ; None if they are equal."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):

@@ -25,6 +25,7 @@ from x2l.backbones._video_xl_model import VideoXLForCausalLM
 from x2l.fingerprint import checkpoint_fingerprint
 from x2l.hub import checkpoint_folder, one_line, processor_settings
 from x2l.precision import FULL_NAMES
+from x2l.settings import value_at
 from x2l.types import X2LError
 
 DTYPES = {
@@ -179,13 +180,7 @@ class StockFamily(Protocol):
 
 def _has(settings: Mapping[str, Any], names: str) -> bool:
     """Whether a setting is there by its dotted name; "a|b": by one of them."""
-    return any(_at(settings, name) is not None for name in names.split("|"))
-
-
-def _at(settings: Any, name: str) -> Any:
-    for part in name.split("."):
-        settings = settings.get(part) if isinstance(settings, Mapping) else None
-    return settings
+    return any(value_at(settings, name) is not None for name in names.split("|"))
 
 
 def _chat_template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from x2l.backbones._reading import Block
 from x2l.backbones._stock import StockBackbone
 from x2l.frames import Frames, normalised, resized
+from x2l.settings import value_at
 from x2l.types import Clip, VideoFacts, X2LError
 
 SPLIT, GLOBAL = "<fake_token_around_image>", "<global-img>"
@@ -24,7 +25,7 @@ class SmolVLM(StockBackbone):
         "max_image_size.longest_edge",
         "image_mean",
         "image_std",
-        "size.longest_edge|size.width|video_sampling.video_size.longest_edge",
+        "size.longest_edge|size.width|video_sampling.video_size.longest_edge|video_sampling.video_size.width",
     )
 
     def intro(self, video: VideoFacts | None) -> str:
@@ -52,12 +53,12 @@ class SmolVLM(StockBackbone):
         """Resized twice, as the stock processor does: to its longest edge, then to the tower's square."""
         settings, side = self.settings, self.settings["max_image_size"]["longest_edge"]
         # The stock processor prefers the size of pictures where a checkpoint gives both.
-        size = settings.get("size") or {}
-        if "height" in size and "width" in size:
-            height, width = size["height"], size["width"]
-        else:
-            longest = size.get("longest_edge") or settings["video_sampling"]["video_size"]["longest_edge"]
+        sizes = (settings.get("size"), value_at(settings, "video_sampling.video_size"))
+        size = next(size for size in sizes if size and {"longest_edge", "width"} & size.keys())
+        if longest := size.get("longest_edge"):
             height, width = _within(*clip.frames.shape[1:3], longest)
+        else:
+            height, width = size["height"], size["width"]
         once = resized(clip.frames, height, width, settings)
         return resized(once.permute(0, 2, 3, 1).numpy(), side, side, settings)
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from x2l.errors import X2LError
 from x2l.recipe import Recipe
+from x2l.settings import value_at
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,5 @@ class FigureOptions:
 
 def number_at(mapping: Mapping[str, Any], path: str) -> int | float | None:
     """The number at a dotted path of plain data; None if there is none."""
-    value: Any = mapping
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
+    value = value_at(mapping, path)
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
