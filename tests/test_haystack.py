@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,7 @@ def test_a_needle_lies_at_every_depth_and_nowhere_else(length):
             scene = round(depth / 100 * (len(script.scenes) - 1))
             assert where(script, question.text) == [(scene, int(question.answer))]
             assert script.scenes[scene].cue in question.text
+            assert [other.cue for other in script.scenes].count(script.scenes[scene].cue) == 1
             assert question.gold_spans_s == (script.scenes[scene].span_s,)
             assert question.group == f"{length} frames"
             assert question.answer in question.options
@@ -73,6 +75,17 @@ def test_naming_scenes_moves_unique_pairs_and_nothing_else():
     assert not {7, 99} <= {scene for scene, _ in plain.unique_cards}
     assert {7, 99} <= {scene for scene, _ in named.unique_cards}
     assert max(Counter(scene for scene, _ in named.unique_cards).values()) <= 2
+
+
+def test_own_frames_change_the_colours_of_other_scenes_and_nothing_else():
+    plain, own = (write_script(np.random.default_rng(4), 205, own_frames=own) for own in ((), (7, 99)))
+    assert plain.cards == own.cards
+    changed = [i for i, pair in enumerate(zip(plain.scenes, own.scenes, strict=True)) if pair[0] != pair[1]]
+    assert changed and all(
+        replace(own.scenes[i], frame_colour=plain.scenes[i].frame_colour) == plain.scenes[i] for i in changed
+    )
+    with pytest.raises(X2LError, match="own_frames: expected fewer, there are 8 "):
+        write_script(np.random.default_rng(4), 205, own_frames=range(60))
 
 
 def test_no_more_scenes_are_named_than_pairs_are_unique():

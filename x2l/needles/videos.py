@@ -111,7 +111,8 @@ class HaystackVideos(NeedleVideos):
     last_scene_seconds: for lengths that are no multiple of a scene.
 
     Source: V-NIAH (LongVA, arXiv 2406.16852), as in Video-X^2L's Figure 2.
-    Differs: the needle is a card that one of the scenes shows, not a picture inserted between frames.
+    Differs: the needle is a card that one of the scenes shows, not a picture inserted between frames. Its
+    scene has a frame of its own, as the inserted picture is the only one of its kind.
     """
 
     last_scene_seconds: int
@@ -145,6 +146,7 @@ class HaystackVideos(NeedleVideos):
             self.last_scene_seconds,
             num_backgrounds=_BACKGROUNDS_PER_VIDEO,
             first_scenes=set(self.scenes),
+            own_frames=set(self.scenes),
         )
 
     def needles(self, number: int) -> list[Question]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -121,6 +121,7 @@ def write_script(
     unique_pairs: int = MAX_UNIQUE_PAIRS,
     filler_pairs: int = NUM_PAIRS - MAX_UNIQUE_PAIRS,
     first_scenes: Collection[int] = (),
+    own_frames: Collection[int] = (),
 ) -> Script:
     """Draw a video. Equal generators give equal scripts.
 
@@ -132,6 +133,7 @@ def write_script(
     unique_pairs, filler_pairs: how many coloured shapes occur at most once, and how many others repeat; few
     fillers make cards that only their scene tells apart.
     first_scenes: scenes that get a unique pair before any other does; at most `unique_pairs` of them.
+    own_frames: scenes whose frame no other scene has, however many there are.
 
     Raises X2LError for numbers that make no video.
     """
@@ -143,7 +145,7 @@ def write_script(
     num_seconds = (num_scenes - 1) * seconds_per_scene + last_scene_seconds
     scenes = _draw_scenes(rng, num_scenes, seconds_per_scene, num_seconds, num_backgrounds)
     cards = _draw_cards(rng, num_seconds, seconds_per_scene, unique_pairs, filler_pairs, first_scenes)
-    return Script(scenes, cards, seconds_per_scene)
+    return Script(_with_own_frames(rng, scenes, own_frames), cards, seconds_per_scene)
 
 
 def _check(num_scenes: int, seconds_per_scene: int, last_scene_seconds: int, num_backgrounds: int) -> None:
@@ -177,6 +179,24 @@ def _draw_scenes(rng, num_scenes, seconds_per_scene, num_seconds, num_background
         )
         for i, (start_s, (pattern, colour)) in enumerate(zip(starts_s, cues, strict=True))
     )
+
+
+def _with_own_frames(rng, scenes: tuple[Scene, ...], own: Collection[int]) -> tuple[Scene, ...]:
+    """Whatever has the frame of a scene of `own` gets another colour.
+
+    Raises X2LError if `own` needs all colours of a pattern.
+    """
+    made, kept = list(scenes), set()
+    for i in sorted(range(len(scenes)), key=lambda i: i not in own):
+        pattern = scenes[i].pattern
+        if (pattern, scenes[i].frame_colour) in kept:
+            free = [colour for colour in FRAME_COLOURS if (pattern, colour) not in kept]
+            if not free:
+                raise X2LError(f"own_frames: expected fewer, there are {len(FRAME_COLOURS)} {pattern} frames")
+            made[i] = replace(scenes[i], frame_colour=str(rng.choice(free)))
+        if i in own:
+            kept.add((pattern, made[i].frame_colour))
+    return tuple(made)
 
 
 def _draw_nights(rng: np.random.Generator, num_scenes: int) -> np.ndarray:
