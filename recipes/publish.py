@@ -9,6 +9,7 @@ Without a run it writes them anew. A run's folder must have its recipe's name.
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from x2l.errors import X2LError
 from x2l.evaluation.recipe import Evaluation
@@ -18,6 +19,7 @@ from x2l.files import read_json, write_json
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"
+TRAINING = "training.svg"
 FRONT = FOLDER.parent / "README.md"
 BEGIN, END = "<!-- recipes/results/spine.md -->", "<!-- end -->"
 INTRODUCTION = """# Recipes
@@ -31,7 +33,8 @@ overrides a field, such as `--set base.backbone.name=video_xl --set base.backbon
 backbone; `--quick` takes two minutes and `--smoke` ten seconds. The tables share their videos in
 `runs/needles24`, which the first one writes. `x2l fit recipes/train_tiny.yaml --out runs/tiny` re-trains the
 embedded model and `x2l fit recipes/train_dual_encoder.yaml --out runs/dual_encoder` its relevance oracle;
-`post_training_4k.yaml` and `lora.yaml` train it further ([how](../docs/post_training.md)).
+`post_training_4k.yaml` and `lora.yaml` train it further, `train_plain.yaml` and `vst_from_qwen2.yaml` give VSTs
+to a model that has none ([how](../docs/post_training.md)).
 
 The numbers below are copied from those runs by `python recipes/publish.py RUN ...`. Intervals are 95 % and
 resample videos. A claim holds if its point estimate reaches the bar; "clearly" asks for a gap of 0.15 or more
@@ -59,6 +62,17 @@ def publish(run: Path) -> None:
             shutil.copy(path, RESULTS / f"{run.name}.md")
         elif path.suffix in (".png", ".svg"):
             shutil.copy(path, RESULTS / f"{run.name}-{path.name}")
+    for training in trainings(recipe):
+        for file in (TRAINING, "val.jsonl"):
+            if (training / file).is_file():
+                shutil.copy(training / file, RESULTS / f"{run.name}-{training.name}-{file}")
+
+
+def trainings(recipe: dict[str, Any]) -> list[Path]:
+    """Runs of `x2l fit` whose weights the rows of an evaluation load."""
+    backbones = [row.get("backbone") for row in recipe["rows"].values()]
+    models = [backbone["model"] for backbone in backbones if isinstance(backbone, dict) and "model" in backbone]
+    return list(dict.fromkeys(Path(model).parent for model in models))
 
 
 def readme() -> str:
@@ -91,6 +105,9 @@ def section(recipe: Path) -> str:
         parts.append("\n".join(claims_table(summary["claims"])))
     if (figure := RESULTS / f"{name}-{figure_of(name)}.svg").is_file():
         parts.append(f"![{name}](results/{figure.name})")
+    for training in trainings(summary["recipe"]):
+        if (curve := RESULTS / f"{name}-{training.name}-{TRAINING}").is_file():
+            parts.append(f"How `{training}` was trained:\n\n![{training.name}](results/{curve.name})")
     asked = f"{summary['num_videos']} videos, {summary['num_questions']['all']} questions in each row"
     where = f"{summary['date'][:10]}, {', '.join(summary['devices'])}, {commit_of(summary)}"
     parts.append(f"[The whole table](results/{name}.md): {asked}; {where}.")

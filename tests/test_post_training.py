@@ -385,7 +385,11 @@ def test_a_resumed_run_looks_at_held_out_questions_as_often(folder, tmp_path, mo
                 run(path, tmp_path / out)
         assert run(path, tmp_path / out) == 0
     assert looks["resumed"] == looks["unbroken"]
-    assert [step for step, _ in looks["unbroken"]] == [2, 2, 4, 4]
+    assert [step for step, _ in looks["unbroken"]] == [0, 0, 2, 2, 4, 4]
+    lines = read_log(tmp_path / "resumed" / "val.jsonl")
+    assert lines == read_log(tmp_path / "unbroken" / "val.jsonl")
+    assert [line["step"] for line in lines] == [0, 2, 4]
+    assert all({"val_loss", "val_accuracy"} < line.keys() for line in lines)
 
 
 KILLER = """

@@ -27,11 +27,16 @@ def fit(
     """Train by RECIPE, such as recipes/train_tiny.yaml, and print the folder of the last checkpoint."""
     from lightning.pytorch.utilities import rank_zero_only
 
+    from x2l.evaluation.figures import draw_training
     from x2l.registry import load_plugin
     from x2l.training.fit import fit as run
+    from x2l.training.held_out import HELD_OUT
+    from x2l.training.loop import LOG, read_log
 
     for plugin in plugins:
         load_plugin(plugin)
     folder = run(recipe, out, num_workers=workers, overrides=assignments)
     if rank_zero_only.rank == 0:  # of the processes that train together, one speaks
+        for log in out.rglob(LOG):
+            draw_training(read_log(log), read_log(log.with_name(HELD_OUT)), log.parent)
         click.echo(folder)

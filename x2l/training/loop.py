@@ -136,8 +136,8 @@ class StepCheckpoint(Callback):
         self._save_if_due(trainer, module)
 
     def _save_if_due(self, trainer, module) -> None:
-        # The last step needs none: the finished model is written next.
-        if module.step % self.every or module.step == module.num_steps:
+        # The first step needs none, and the last: the finished model is written next.
+        if module.step % self.every or module.step in (0, module.num_steps):
             return
         partial, last = self.folder / f"{LAST}.partial", self.folder / LAST
         trainer.save_checkpoint(partial, weights_only=False)
@@ -158,11 +158,9 @@ class StepLog(Callback):
         self.path = folder / LOG
 
     def on_train_start(self, trainer, module) -> None:
-        """Steps behind the checkpoint are run again: their lines go."""
         self.path = self.path.with_name(LOG if trainer.is_global_zero else f"log-{trainer.global_rank}.jsonl")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in read_log(self.path) if line["step"] <= module.step]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        drop_lines_behind(module.step, self.path)
 
     def on_train_batch_end(self, trainer, module, outputs: dict[str, Any], batch, batch_idx: int) -> None:
         step = module.step if ends_step(trainer, batch_idx) else module.step + 1
@@ -209,6 +207,12 @@ def read_log(path: Path) -> list[dict[str, int | float]]:
         return []
     complete = path.read_text(encoding="utf-8").rpartition("\n")[0]
     return [json.loads(line) for line in complete.splitlines()]
+
+
+def drop_lines_behind(step: int, path: Path) -> None:
+    """Of a log, when training goes on from `step`: what is behind it is run again."""
+    kept = [line for line in read_log(path) if line["step"] <= step]
+    path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ out/last.ckpt              from which a stopped run goes on (what is trained, an
 out/trained.safetensors    what was trained, and nothing else; with early_stop, where held-out loss was lowest
 out/model/                 the whole network with it, adapters merged: `x2l ask --backbone` loads it
 out/log.jsonl, out/logs/   one line per video (log-N.jsonl: of process N); CSV and TensorBoard
+out/val.jsonl              one line per look at held-out questions, the first before any step
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from x2l.files import make_folder, write_bytes
 from x2l.hub import checkpoint_folder, one_line
 from x2l.interfaces import Backbone
 from x2l.training.checkpoint import CONFIG, is_complete, save
+from x2l.training.held_out import HeldOutLog
 from x2l.training.loop import train
 from x2l.training.qa_data import BrokenVideos, VideoQADataModule
 from x2l.training.qa_recipe import VideoQARecipe
@@ -34,7 +36,7 @@ from x2l.training.trainable import make_trainable, merge_adapters, trained_weigh
 from x2l.training.x2l_module import X2LModule
 
 TRAINED, BEST, MERGED, LOGS = "trained.safetensors", "best.safetensors", "model", "logs"
-HELD_OUT = "val_loss"
+HELD_OUT_LOSS = "val_loss"
 _LOGGERS = {
     "csv": lambda folder: CSVLogger(folder, "csv"),
     "tensorboard": lambda folder: TensorBoardLogger(folder, "tensorboard"),
@@ -71,7 +73,7 @@ def _train(recipe: VideoQARecipe, out: Path, accelerator: str, num_workers: int)
         accumulate_grad_batches=recipe.accumulate,
         gradient_clip_val=recipe.max_grad_norm,
         val_check_interval=recipe.val_every * recipe.accumulate if recipe.val else None,
-        num_sanity_val_steps=0,
+        num_sanity_val_steps=-1 if recipe.val else 0,
         logger=_loggers(recipe, out),
         log_every_n_steps=1,
     )
@@ -177,25 +179,27 @@ class KeepBest(Callback):
         self.path = path
 
     def on_validation_end(self, trainer: lightning.Trainer, module: X2LModule) -> None:
-        loss = float(trainer.callback_metrics[HELD_OUT])
+        loss = float(trainer.callback_metrics[HELD_OUT_LOSS])
         # One process knows the file: the others may stand on another node.
         if trainer.strategy.broadcast(loss < self._lowest()):
-            write_trained(trainer, module, self.path, {HELD_OUT: repr(loss)})
+            write_trained(trainer, module, self.path, {HELD_OUT_LOSS: repr(loss)})
 
     def _lowest(self) -> float:
         if not self.path.is_file():
             return float("inf")
         with safe_open(self.path, "pt") as file:
-            return float(file.metadata()[HELD_OUT])
+            return float(file.metadata()[HELD_OUT_LOSS])
 
 
 def _callbacks(recipe: VideoQARecipe, out: Path) -> list[Callback]:
-    callbacks = [BrokenVideos()]
+    callbacks: list[Callback] = [BrokenVideos()]
+    if recipe.val:
+        callbacks.append(HeldOutLog(out))
     if recipe.loggers:
         callbacks.append(LearningRateMonitor("step"))
     if recipe.early_stop:
         patience = recipe.early_stop.patience
-        stop = EarlyStopping(HELD_OUT, patience=patience, check_on_train_epoch_end=False)
+        stop = EarlyStopping(HELD_OUT_LOSS, patience=patience, check_on_train_epoch_end=False)
         callbacks += [KeepBest(out / BEST), stop]
     return callbacks
 

@@ -1,10 +1,13 @@
-"""Figures of an evaluation, drawn from its summary alone: summary -> a Figure per idea -> PNG and SVG.
+"""Figures of an evaluation, drawn from its summary alone, and of a training, drawn from its logs.
+
+summary -> a Figure per idea -> PNG and SVG.
 
 Every figure is small panels side by side, so that each mark is labelled where it stands.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,3 +26,12 @@ def draw(summary: dict[str, Any], out: Path) -> None:
     with style.applied():
         for name, make in figures.items():
             style.save(make(summary), out, name)
+
+
+def draw_training(steps: Sequence[dict[str, Any]], looks: Sequence[dict[str, Any]], out: Path) -> None:
+    """Write training.png and training.svg from the lines of a training's logs; nothing where there are none."""
+    from x2l.evaluation.figures import style, training
+
+    if steps:
+        with style.applied():
+            style.save(training.figure(steps, looks), out, "training")
