@@ -78,13 +78,7 @@ def main() -> None:
 
 
 def _in_a_process(frames: int, kept: str) -> dict[str, float]:
-    given = [part for part in sys.argv[1:] if part != "--frames"]
-    if "--frames" in sys.argv:
-        start = sys.argv.index("--frames")
-        following = sys.argv[start + 1 :]
-        end = next((i for i, part in enumerate(following) if part.startswith("--")), len(following))
-        given = [*sys.argv[1:start], *following[end:]]
-    command = [sys.executable, __file__, *given, "--one", kept, "--frames", str(frames)]
+    command = [sys.executable, __file__, *sys.argv[1:], "--one", kept, "--frames", str(frames)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr)

@@ -33,8 +33,8 @@ overrides a field, such as `--set base.backbone.name=video_xl --set base.backbon
 backbone; `--quick` takes two minutes and `--smoke` ten seconds. The tables share their videos in
 `runs/needles24`, which the first one writes. `x2l fit recipes/train_tiny.yaml --out runs/tiny` re-trains the
 embedded model and `x2l fit recipes/train_dual_encoder.yaml --out runs/dual_encoder` its relevance oracle;
-`post_training_4k.yaml` and `lora.yaml` train it further, `train_plain.yaml` and `vst_from_qwen2.yaml` give VSTs
-to a model that has none ([how](../docs/post_training.md)).
+`post_training_4k.yaml` and `lora.yaml` train it further; `train_plain.yaml` and `vst_from_qwen2.yaml` train a
+model without VSTs and give it some ([how](../docs/post_training.md)).
 
 The numbers below are copied from those runs by `python recipes/publish.py RUN ...`. Intervals are 95 % and
 resample videos. A claim holds if its point estimate reaches the bar; "clearly" asks for a gap of 0.15 or more
@@ -71,7 +71,9 @@ def publish(run: Path) -> None:
 def trainings(recipe: dict[str, Any]) -> list[Path]:
     """Runs of `x2l fit` whose weights the rows of an evaluation load."""
     backbones = [row.get("backbone") for row in recipe["rows"].values()]
-    models = [backbone["model"] for backbone in backbones if isinstance(backbone, dict) and "model" in backbone]
+    models = [
+        backbone["model"] for backbone in backbones if isinstance(backbone, dict) and "model" in backbone
+    ]
     return list(dict.fromkeys(Path(model).parent for model in models))
 
 

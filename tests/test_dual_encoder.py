@@ -144,6 +144,19 @@ def test_scores_are_those_of_the_stock_siglip_with_padded_text(siglip, backbone,
     assert not torch.allclose(scores, stock_scores(network, SIGLIP_PROCESSOR, source, short, pool), atol=1e-5)
 
 
+@torch.no_grad()
+def test_mixed_precision_does_not_round_the_scores(clip, backbone, source):
+    """Neighbours would change places."""
+
+    def scores():
+        oracle = DualEncoder(str(clip))
+        return oracle.score(QUESTION, index_of(backbone, Identity(), source, oracles=(oracle,)), backbone)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = scores()
+    assert rounded.equal(scores())
+
+
 @pytest.mark.parametrize("shape", [(40, 48), (49, 33), (32, 32), (20, 70)], ids=str)
 @pytest.mark.parametrize(
     ("make", "processor"), [("clip", CLIP_PROCESSOR), ("siglip", SIGLIP_PROCESSOR)], ids=["clip", "siglip"]

@@ -91,6 +91,14 @@ def test_attention_score_equals_the_mean_over_all_pairs(oracle, backbone, index)
     assert len(scores.unique()) == len(scores)
 
 
+def test_mixed_precision_does_not_round_the_scores(backbone, index):
+    """Neighbours would change places."""
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        scores = AttentionScore().score(QUESTION, index, backbone)
+    with torch.no_grad():
+        assert scores.equal(AttentionScore().score(QUESTION, index, backbone))
+
+
 def test_attention_score_stores_one_vector_per_frame(index):
     shapes = [chunk.features[AttentionScore().key]["frames"].shape for chunk in index.chunks]
     assert shapes == [(5, 64), (5, 64), (5, 64), (3, 64)]

@@ -194,6 +194,19 @@ def test_adapters_are_on_the_language_model_and_on_vsts_if_asked_for(folder):
     assert any("beacon_v_proj" in name for name in trained)
 
 
+@pytest.mark.parametrize("part", ["vst", "projector", "tower"])
+def test_what_is_computed_again_is_not_kept(folder, part):
+    """Of the tower and the projector neither."""
+    batch, kept = batches(1)[0], {}
+    for recompute in (True, False):
+        module = module_of(folder, trains=[part], recompute=recompute)
+        pipeline, sizes = module._training_pipeline, []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):  # noqa: B023
+            module.encode(batch, pipeline)
+        kept[recompute] = sum(sizes)
+    assert kept[True] < 0.3 * kept[False]
+
+
 @pytest.mark.parametrize("target", ["none", "input_layernorm"])
 def test_adapters_that_fit_nothing_are_refused(folder, target):
     backbone = build_pipeline(Recipe.from_mapping(pipeline_of(folder))).backbone
@@ -544,13 +557,33 @@ def test_a_run_that_stops_early_keeps_the_weights_with_the_lowest_loss(folder, t
         ("data.num=0", "num"),
         ("loggers=[paper]", "loggers.0"),
         ("warmup_share=2", "warmup_share: expected a number from 0 to 1"),
+        ("seed=4294967296", "seed: expected an integer from 0 to 2^32 - 1"),
+        ("trains=[vst] levels=[{num_steps: 1, ratios: {'1': 1}}]", "trains: VSTs only"),
+        ("trains=[vst] pipeline.compressor=mean_pool", "trains: VSTs only"),
+        ("levels=[{num_steps: 5, ratios: {'2': 1}}, {num_steps: 1, ratios: {'8': 1}}]", "levels.1: expected"),
+        (
+            "pipeline.selector.gist_ratio=8 levels=[{num_steps: 5, ratios: {'2': 1}}]",
+            "selector.gist_ratio (8)",
+        ),
+        ("trains=[vst] pipeline.backbone.dtype=bf16", "precision: expected bf16-mixed"),
+        ("lr=1e+30", "the loss is nan"),
     ],
 )
 def test_a_malformed_recipe_is_one_line_that_names_the_field(recipe, tmp_path, capsys, assignment, message):
-    assert run(recipe, tmp_path / "out", assignment) == 2
+    assert run(recipe, tmp_path / "out", *re.split(r" (?=\w+[.=])", assignment)) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("x2l: error: ") and message in error
     assert not (tmp_path / "out" / "trained.safetensors").exists()
+
+
+def test_a_slip_in_the_data_does_not_bind_the_folder(recipe, tmp_path):
+    assert run(recipe, tmp_path / "out", "data={name: llava, file: absent.json}") == 2
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("assignment", ["max_broken_share=0.5", "pipeline.backbone.device=cpu", "data.dir=x"])
+def test_a_run_may_go_on_elsewhere_and_with_more_patience(recipe, assignment):
+    assert VideoQARecipe.load(recipe, [assignment]).decisive() == VideoQARecipe.load(recipe).decisive()
 
 
 def test_tokens_are_not_kept_where_the_projector_is_trained(recipe, tmp_path, capsys):

@@ -9,8 +9,10 @@ from typing import ClassVar, Literal
 
 import pytest
 import torch
+import yaml
 
 from x2l import registry
+from x2l.fields import convert
 from x2l.interfaces import Backbone, Compressor, Oracle, Selector
 from x2l.types import DROPPED, Plan, X2LError
 
@@ -112,6 +114,13 @@ def test_build_takes_instance_name_or_mapping(similar):
     built = registry.build("oracle", {"name": "similar", "scale": 3, "sizes": [4], "folder": "a/b"})
     assert built == similar(scale=3.0, sizes=(4,), folder=Path("a/b"))
     assert isinstance(built.scale, float)
+
+
+@pytest.mark.parametrize(("text", "number"), [("1e-5", 1e-5), ("-2.5E3", -2500.0), ("3.e2", 300.0)])
+def test_what_yaml_takes_for_text_is_a_number_where_one_is_expected(text, number):
+    assert yaml.safe_load(text) == text
+    assert convert(text, float, "lr", lambda _: None) == number
+    assert convert(text, str, "name", lambda _: None) == text
 
 
 @pytest.mark.parametrize(

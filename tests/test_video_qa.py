@@ -754,8 +754,21 @@ def test_broken_held_out_videos_are_left_out_and_told_of(root, tmp_path, broken)
 def test_held_out_videos_that_are_all_broken_are_one_line(root, tmp_path):
     file = broken_records(root, tmp_path, 3, dict.fromkeys(range(3), "missing"))
     data = data_of(file, val={"name": "llava", "file": file}, max_broken_share=1.0)
-    with pytest.raises(X2LError, match=r"none of 3 videos for validation can be read; inv_0: .*no such file"):
-        list(data.val_dataloader())
+    (batch,) = data.val_dataloader()
+    assert batch.questions == () and len(batch.skipped) == 3
+    look = BrokenVideos()
+    look.on_validation_epoch_start(None, None)
+    look.on_validation_batch_start(None, None, batch, 0)
+    with pytest.raises(X2LError, match=r"val: none of the videos can be read; inv_0: .*no such file"):
+        look.on_validation_epoch_end(None, None)
+
+
+def test_a_loading_process_that_finds_only_broken_videos_stops_nothing(root, tmp_path):
+    file = broken_records(root, tmp_path, 4, {1: "missing", 3: "missing"})
+    data = data_of(file, val={"name": "llava", "file": file}, max_broken_share=0.5, num_workers=2)
+    batches = list(data.val_dataloader())
+    assert {batch.name for batch in batches if batch.questions} == {"inv_0", "inv_2"}
+    assert sum(len(batch.skipped) for batch in batches) == 2
 
 
 def test_what_is_wrong_with_the_source_is_no_broken_video(tmp_path):

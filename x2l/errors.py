@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class X2LError(ValueError):
@@ -14,3 +15,9 @@ def unknown(where: str, name: str, known: Iterable[str]) -> X2LError:
     close = get_close_matches(name, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return X2LError(f"{where}: unknown, expected one of {', '.join(known) or '(none)'}{hint}")
+
+
+def require(condition: bool, path: str, expected: str, got: Any) -> None:
+    """Raise X2LError naming a field by its dotted path unless its value fits."""
+    if not condition:
+        raise X2LError(f"{path}: expected {expected}, got {got!r}")

@@ -1,11 +1,12 @@
 """Configuration from plain data: fields of a class are checked against its annotations.
 
-Nothing is ignored and no type is guessed; the one conversion is that an int is also a float.
+Nothing is ignored and no type is guessed; but an int is also a float, and so is 1e-5, to YAML a text.
 """
 
 from __future__ import annotations
 
 import collections.abc
+import re
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -91,6 +92,8 @@ def convert(value: Any, annotation: Any, path: str, builders: Builders) -> Any:
     if is_dataclass(kind) and isinstance(value, Mapping):
         return kind(**arguments(kind, value, path, builders))
     if kind is float and type(value) is int:
+        return float(value)
+    if kind is float and isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
         return float(value)
     if kind is Path and isinstance(value, str):
         return Path(value)

@@ -19,10 +19,13 @@ def make_folder(folder: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, complete or not at all."""
+    """Write a file, complete or not at all. Raises X2LError if that cannot be."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    except OSError as error:
+        raise X2LError(f"{path}: cannot be written, {error.strerror}") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,8 +53,3 @@ def preprocess(
 ) -> Float[Tensor, "frames 3 size size"]:
     """CLIP's own recipe: shortest side to `size` (Pillow bicubic on uint8), centre crop, normalise."""
     return Preprocessing(size, short_side=size)(frames)
-
-
-def exact_convolutions() -> AbstractContextManager:
-    """Without TF32, cuDNN's default for convolutions on CUDA: it would be felt in the third digit."""
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)

@@ -15,7 +15,8 @@ from transformers import PreTrainedTokenizerBase
 from x2l.backbones._language_model import LanguageModelBackbone, memory_cache, with_options
 from x2l.backbones._loading import fingerprint_of, load_video_xl
 from x2l.backbones._qwen2_vst import VSTForCausalLM
-from x2l.pixels import exact_convolutions, preprocess
+from x2l.pixels import preprocess
+from x2l.rounding import exact_convolutions
 from x2l.types import KV, Chunk, Question, VideoFacts, X2LError
 
 SYSTEM_PROMPT = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"

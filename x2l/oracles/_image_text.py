@@ -16,7 +16,8 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, 
 
 from x2l.fingerprint import checkpoint_fingerprint
 from x2l.hub import checkpoint_folder, one_line, processor_settings
-from x2l.pixels import CLIP_MEAN, CLIP_STD, Preprocessing, exact_convolutions
+from x2l.pixels import CLIP_MEAN, CLIP_STD, Preprocessing
+from x2l.rounding import exact_convolutions, in_full_precision
 from x2l.types import X2LError
 
 FRAMES_PER_BATCH = 32
@@ -53,7 +54,7 @@ class ImageText:
     @torch.no_grad()
     def embed_frames(self, frames: UInt8[np.ndarray, "frames height width 3"]) -> Float[Tensor, "frames dim"]:
         batches = np.split(frames, range(FRAMES_PER_BATCH, len(frames), FRAMES_PER_BATCH))
-        with exact_convolutions():
+        with exact_convolutions(), in_full_precision(self.network.device.type):
             embedded = [
                 self.network.get_image_features(
                     self.preprocessing(batch).to(self.network.device)
@@ -74,7 +75,9 @@ class ImageText:
             max_length=config.text_config.max_position_embeddings,
             return_tensors="pt",
         )["input_ids"]
-        return normalize(self.network.get_text_features(ids.to(self.network.device)).pooler_output, dim=-1)[0]
+        with in_full_precision(self.network.device.type):
+            features = self.network.get_text_features(ids.to(self.network.device)).pooler_output
+        return normalize(features, dim=-1)[0]
 
 
 @cache

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from x2l.interfaces import Backbone, Oracle
+from x2l.rounding import in_full_precision
 from x2l.types import Chunk, Question, VideoIndex
 
 
@@ -38,7 +39,8 @@ class AttentionScore(Oracle):
 
     def score(self, question: Question, index: VideoIndex, backbone: Backbone) -> Float[Tensor, " chunks"]:
         query = self._compared(backbone.embed_text(question.text)).mean(dim=0).cpu()
-        frame_scores = [features["frames"].cpu() @ query for features in self.features(index)]
+        with in_full_precision("cpu"):
+            frame_scores = [features["frames"].cpu() @ query for features in self.features(index)]
         return torch.stack([getattr(scores, self.pool)() for scores in frame_scores])
 
     def _compared(self, embeddings: Float[Tensor, "*shape hidden"]) -> Float[Tensor, "*shape hidden"]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from x2l.interfaces import Backbone, Oracle
 from x2l.oracles._image_text import ImageText, fingerprint, load
+from x2l.rounding import in_full_precision
 from x2l.types import Chunk, Question, VideoIndex, X2LError
 
 WEIGHTS = Path(__file__).parent / "weights" / "dual_encoder"
@@ -57,7 +58,8 @@ class DualEncoder(Oracle):
     def score(self, question: Question, index: VideoIndex, backbone: Backbone) -> Float[Tensor, " chunks"]:
         features, towers = self.features(index), self._towers(backbone.device)
         text = towers.embed_text(question.text).cpu()
-        return torch.stack([pooled(stored["frames"].cpu() @ text, self.pool) for stored in features])
+        with in_full_precision("cpu"):
+            return torch.stack([pooled(stored["frames"].cpu() @ text, self.pool) for stored in features])
 
     def _towers(self, device: torch.device) -> ImageText:
         return load(self._checkpoint, self.device or str(device))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from x2l.errors import X2LError, unknown
+from x2l.errors import require, unknown
 from x2l.needles.questions import TEMPLATES
 from x2l.needles.world import MAX_UNIQUE_PAIRS, NUM_PAIRS, check_pairs
 
@@ -156,9 +156,3 @@ def check_weights_of_ratios(weights: dict[str, float], path: str) -> None:
 def _require_weights(weights: dict[str, Any], path: str) -> None:
     fits = sum(weights.values()) > 0 and min(weights.values()) >= 0
     require(fits, path, "numbers of 0 or more, not all of them 0", weights)
-
-
-def require(condition: bool, path: str, expected: str, got: Any) -> None:
-    """Raise X2LError naming a field of the recipe unless its value fits."""
-    if not condition:
-        raise X2LError(f"{path}: expected {expected}, got {got!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from x2l.training.curriculum import require
+from x2l.errors import require
 from x2l.training.recipe import Recipe, require_positive
 from x2l.training.scene_batches import SceneOptions
 

@@ -51,6 +51,7 @@ def fit(recipe_path: Path, out: Path, num_workers: int = 1, overrides: Sequence[
         raise unknown(f"recipe {recipe_path}: train: {name}", name, TRAINED)
     kind, run = TRAINED[name]
     recipe = kind.load(recipe_path, overrides)
+    recipe.check_data()
     _go_on_only_with_the_same(recipe, out)
     _show(recipe, out / RESOLVED)
     return run(recipe, out, num_workers)

@@ -1,4 +1,4 @@
-"""What held-out questions say while training: one line of JSON for each look at them, the first before any step."""
+"""What held-out questions say while training: a line of JSON for each look, the first before any step."""
 
 from __future__ import annotations
 

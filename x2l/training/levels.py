@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from x2l.compressors.identity import Identity
-from x2l.errors import X2LError
+from x2l.errors import require
 from x2l.pipeline import Pipeline
 from x2l.training.curriculum import check_weights_of_ratios, ratios_of
-from x2l.types import Plan, VideoIndex
+from x2l.types import DROPPED, Plan, VideoIndex
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,22 @@ class Levels:
 
     def check(self, path: str) -> None:
         """Raise X2LError naming the field under `path` that no stretch can have."""
-        if self.num_steps < 1:
-            raise X2LError(f"{path}.num_steps: expected 1 or more, got {self.num_steps}")
+        require(self.num_steps >= 1, f"{path}.num_steps", "1 or more", self.num_steps)
         check_weights_of_ratios(self.ratios, f"{path}.ratios")
+
+
+def check_levels(stages: Sequence[Levels], num_steps: int, pipeline: Pipeline) -> None:
+    """Raise X2LError naming a stage that is impossible, never comes, or lacks a ratio of the selector's."""
+    begun = 0
+    for number, stage in enumerate(stages):
+        stage.check(f"levels.{number}")
+        require(begun < num_steps, f"levels.{number}", f"a beginning before num_steps ({num_steps})", begun)
+        begun += stage.num_steps
+        for name in stage.ratios:
+            for field in ("ratio", "detail_ratio", "gist_ratio"):
+                fixed = getattr(pipeline.selector, field, None)
+                fits = fixed in (None, DROPPED, *ratios_of(name))
+                require(fits, f"levels.{number}.ratios", f"selector.{field} ({fixed}) in each", name)
 
 
 def draw_levels(stages: Sequence[Levels], step: int, rng: np.random.Generator) -> tuple[int, ...] | None:

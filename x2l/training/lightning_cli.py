@@ -8,11 +8,13 @@ your own too. Lightning saves the configuration beside the checkpoints.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from lightning.pytorch.cli import LightningCLI
 
-from x2l.training.qa_data import VideoQADataModule
+from x2l.errors import X2LError
+from x2l.training.qa_data import BrokenVideos, VideoQADataModule
 from x2l.training.x2l_module import X2LModule
 
 
@@ -24,9 +26,15 @@ def main(args: Sequence[str] | None = None) -> LightningCLI:
         subclass_mode_model=True,
         subclass_mode_data=True,
         save_config_kwargs={"overwrite": True},
+        # The data is the whole run, however often it shows a video.
+        trainer_defaults={"max_epochs": 1, "inference_mode": False, "callbacks": [BrokenVideos()]},
         args=args and list(args),
     )
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (X2LError, ModuleNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -89,14 +89,16 @@ def train(
 
 def _trainer(**options: Any) -> lightning.Trainer:
     """For one pass over data that is a whole run. Raises X2LError for what Lightning cannot do here."""
-    ours = {"max_epochs": 1, "devices": 1, "logger": False}
+    # Some strategies gather weights for a look, and keep them for the step behind it.
+    ours = {"max_epochs": 1, "devices": 1, "logger": False, "inference_mode": False}
     switched_off = ("enable_checkpointing", "enable_model_summary", "enable_progress_bar")
     try:
         return lightning.Trainer(**ours | dict.fromkeys(switched_off, False) | options)
     except (ValueError, ImportError, MisconfigurationException) as error:
         asked = options.get("strategy", "auto")
         name = asked if isinstance(asked, str) else type(asked).__name__
-        raise X2LError(f"strategy: {name} cannot be used, {one_line(error)}") from error
+        message = f"strategy {name} on {options.get('devices', 1)} devices cannot be used"
+        raise X2LError(f"{message}, {one_line(error)}") from error
 
 
 def _loader(data: Iterable, num_workers: int) -> DataLoader:

@@ -157,11 +157,7 @@ class NeedleBatches(IterableDataset):
         return kept
 
     def _pair(self, question: Question) -> tuple[Tensor, Tensor]:
-        tokenizer = self.backbone.tokenizer
-        answer = self.backbone.encode_text(question.answer)
-        return self.backbone.encode_question(question), torch.cat(
-            (answer, torch.tensor([tokenizer.eos_token_id]))
-        )
+        return self.backbone.encode_question(question), self.backbone.encode_answer(question.answer)
 
 
 def named_scenes(script: Script) -> dict[int, tuple[str, str]]:

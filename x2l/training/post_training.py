@@ -57,10 +57,13 @@ def fit_video_qa(recipe: VideoQARecipe, out: Path, accelerator: str, num_workers
 
 def _train(recipe: VideoQARecipe, out: Path, accelerator: str, num_workers: int) -> None:
     lightning.seed_everything(recipe.seed, verbose=False)
+    # Data first: weights take minutes to load.
+    data = make_data(recipe, num_workers)
     module = make_module(recipe)
+    _require_precision(recipe, module)
     trainer = train(
         module,
-        make_data(recipe, num_workers),
+        data,
         out,
         accelerator=accelerator,
         precision=recipe.precision,
@@ -83,6 +86,13 @@ def _train(recipe: VideoQARecipe, out: Path, accelerator: str, num_workers: int)
     elif trainer.is_global_zero:
         os.replace(out / BEST, out / TRAINED)
     trainer.strategy.barrier()
+
+
+def _require_precision(recipe: VideoQARecipe, module: X2LModule) -> None:
+    """What is trained is in fp32: beside weights in half precision only autocast can multiply both."""
+    is_mixed = len({weight.dtype for weight in module.network.parameters()}) > 1
+    if is_mixed and recipe.trains != ["lora"] and recipe.precision == "32-true":
+        raise X2LError("precision: expected bf16-mixed with a backbone in half precision, got '32-true'")
 
 
 def write_trained(

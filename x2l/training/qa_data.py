@@ -11,8 +11,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
+from x2l.errors import X2LError, require
 from x2l.fields import arguments
-from x2l.training.curriculum import require
 from x2l.training.qa_reading import QAReader, named
 from x2l.training.qa_reading import VideoQA as VideoQA
 from x2l.training.qa_sources import QASource, make_source
@@ -70,6 +70,7 @@ class VideoQADataModule(lightning.LightningDataModule):
         Raises X2LError if the trainer accumulates other numbers of videos, or its module is to run longer.
         """
         self._require_same_run()
+        len(self.train_source)  # read here once, not by every loading process
         steps_done = self.trainer.global_step if self.trainer else 0
         videos = TrainingVideos(
             self._reader(self.train_source),
@@ -118,16 +119,28 @@ class VideoQADataModule(lightning.LightningDataModule):
 
 
 class BrokenVideos(Callback):
-    """Counts the broken videos that a run passed over, on all devices, and warns of them once, at its end."""
+    """Counts the broken videos that a run passed over, on all devices, and warns of them once, at its end.
+
+    Raises X2LError where a device could read no held-out video at all.
+    """
 
     def __init__(self):
         self.lines: dict[str, None] = {}
+        self.has_looked = False
 
     def on_train_batch_start(self, trainer, module, batch: VideoQA, batch_idx: int) -> None:
         self.lines |= dict.fromkeys(batch.skipped)
 
+    def on_validation_epoch_start(self, trainer, module) -> None:
+        self.has_looked = False
+
     def on_validation_batch_start(self, trainer, module, batch: VideoQA, batch_idx: int, *_) -> None:
         self.lines |= dict.fromkeys(batch.skipped)
+        self.has_looked |= bool(batch.questions)
+
+    def on_validation_epoch_end(self, trainer, module) -> None:
+        if not self.has_looked:
+            raise X2LError(f"val: none of the videos can be read; {named(self.lines)}")
 
     def on_train_end(self, trainer, module) -> None:
         self._gather()

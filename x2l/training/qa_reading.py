@@ -39,6 +39,11 @@ class VideoQA:
     questions: tuple[Question, ...]
     skipped: tuple[str, ...] = ()
 
+    @classmethod
+    def unread(cls, skipped: tuple[str, ...]) -> VideoQA:
+        """No video and no question: a loading process found only broken ones."""
+        return cls("", -1, (), 0, VideoFacts(0, 0.0), {}, (), skipped)
+
     def to(self, device: torch.device) -> VideoQA:
         """The same: frames stay on the host until they are embedded. Lightning calls this."""
         return self

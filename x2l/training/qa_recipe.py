@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from x2l.errors import require
 from x2l.recipe import Recipe as Answering
-from x2l.training.curriculum import require
 from x2l.training.levels import Levels
+from x2l.training.qa_sources import make_source
 from x2l.training.recipe import Recipe
 from x2l.training.trainable import LoRA, Part
 from x2l.training.x2l_module import PlanFrom
@@ -42,7 +43,7 @@ class VideoQARecipe(Recipe):
     """Ratios by stage; none: those of the pipeline."""
     plan: PlanFrom = "selector"
     recompute: bool = True
-    """Pre-fill chunks once more in the backward pass: less memory, about a third more time."""
+    """Read and pre-fill chunks once more in the backward pass: less memory, more time."""
     accumulate: int = 1
     """Videos per optimiser step, on each device."""
     questions_per_video: int | None = None
@@ -60,6 +61,7 @@ class VideoQARecipe(Recipe):
     """Lightning's: ddp, fsdp2, deepspeed_stage_2, ..."""
     devices: int = 1
     num_nodes: int = 1
+    checkpoint_every: int = 50
 
     def __post_init__(self):
         super().__post_init__()
@@ -76,8 +78,6 @@ class VideoQARecipe(Recipe):
             expected = f"a divisor of num_steps ({self.num_steps}) with early_stop"
             require(self.num_steps % every == 0, "val_every", expected, every)
         self.lora.check("lora")
-        for number, stage in enumerate(self.levels):
-            stage.check(f"levels.{number}")
         cuts = self.answering.check().chunk_frames
         require(cuts != SCENES, "pipeline.chunk_frames", "a number of frames while training", cuts)
 
@@ -87,7 +87,16 @@ class VideoQARecipe(Recipe):
         return Answering.from_mapping(self.pipeline)
 
     def decisive(self) -> dict[str, Any]:
-        """Without what decides speed and report only."""
+        """Without what decides speed and report only, what lies where, and when to give up."""
         looks = () if self.early_stop else ("val", "val_every")
-        indifferent = ("loggers", "token_cache", "recompute", *looks)
-        return {name: value for name, value in super().decisive().items() if name not in indifferent}
+        indifferent = ("loggers", "token_cache", "recompute", "max_broken_share", *looks)
+        decisive = {name: value for name, value in super().decisive().items() if name not in indifferent}
+        for part, name in ((decisive["data"], "dir"), (decisive["pipeline"].get("backbone"), "device")):
+            if isinstance(part, dict):
+                part.pop(name, None)
+        return decisive
+
+    def check_data(self) -> None:
+        for name in ("data", "val"):
+            if (spec := getattr(self, name)) is not None:
+                len(make_source(spec, name))

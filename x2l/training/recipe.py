@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from x2l.errors import require
 from x2l.fields import arguments
 from x2l.settings import built_from, overridden
-from x2l.training.curriculum import Stage, require
+from x2l.training.curriculum import Stage
 from x2l.training.start import FAST_FREQUENCIES
 
 
@@ -125,16 +126,19 @@ class Recipe:
     checkpoint_every: int = 500
     """Steps (batches) between Lightning checkpoints."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    """Where the trained part computes; "auto" is the first CUDA device, if there is one."""
+    """Where the trained part computes; "auto" is CUDA, if there is a device."""
 
     def __post_init__(self):
-        require(self.seed >= 0, "seed", "0 or more", self.seed)
+        require(0 <= self.seed < 2**32, "seed", "an integer from 0 to 2^32 - 1", self.seed)
         require_positive(self, "")
 
     def decisive(self) -> dict[str, Any]:
         """What decides the checkpoint, as plain data."""
         indifferent = ("checkpoint_every", "accelerator")
         return {name: value for name, value in self.to_mapping().items() if name not in indifferent}
+
+    def check_data(self) -> None:
+        """Raise X2LError for data that cannot be read, before anything is written."""
 
     def to_mapping(self) -> dict[str, Any]:
         """The recipe as plain data, defaults included."""

@@ -22,6 +22,7 @@ def recomputing(backbone: LanguageModelBackbone) -> LanguageModelBackbone:
     Source: activation checkpointing (Chen et al., arXiv 1604.06174), with a chunk as the unit.
     """
     again = copy.copy(backbone)
+    again.read = lambda *given: checkpoint(backbone.read, *given, use_reentrant=False)
     again.prefill = _recomputed(backbone.prefill)
     again.prefill_vst = _recomputed(backbone.prefill_vst)
     # A backbone with a memory of its own kind joins it itself.

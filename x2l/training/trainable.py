@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from x2l.backbones._language_model import LanguageModelBackbone
 from x2l.backbones._reading import ReadingBackbone
-from x2l.errors import X2LError, unknown
+from x2l.errors import X2LError, require, unknown
 
 Part = Literal["all", "vst", "language_model", "projector", "tower", "lora"]
 
@@ -43,10 +43,8 @@ class LoRA:
 
     def check(self, path: str) -> None:
         """Raise X2LError naming the field under `path` that no adapter can have."""
-        if self.rank < 1:
-            raise X2LError(f"{path}.rank: expected 1 or more, got {self.rank}")
-        if not self.targets:
-            raise X2LError(f"{path}.targets: expected at least one name of a linear layer")
+        require(self.rank >= 1, f"{path}.rank", "1 or more", self.rank)
+        require(bool(self.targets), f"{path}.targets", "at least one name of a linear layer", self.targets)
 
 
 def part_of(name: str) -> Part:
@@ -55,12 +53,22 @@ def part_of(name: str) -> Part:
     return next(found, "language_model")
 
 
+def is_of_vst(name: str) -> bool:
+    """Whether a weight is one of VSTs or an adapter on one."""
+    return re.search(_BY_NAME["vst"], name) is not None
+
+
 def make_trainable(backbone: LanguageModelBackbone, parts: Sequence[Part], lora: LoRA) -> None:
     """Let gradients reach these parts of the network and no others; "lora" adds adapters to it.
 
     What is trained is held in fp32: in half precision a small step would be rounded away.
-    Raises X2LError for a part that the network does not have, and for a target that none of its layers is.
+    Raises X2LError for a backbone that is no LanguageModelBackbone, for a part that its network does not
+    have, and for a target that none of its layers is.
     """
+    if not isinstance(backbone, LanguageModelBackbone):
+        raise X2LError(
+            f"backbone: {type(backbone).__name__} cannot be trained, expected a LanguageModelBackbone"
+        )
     if "lora" in parts:
         _add_adapters(backbone, lora)
     there = {part_of(name) for name, _ in backbone.model.named_parameters()}

@@ -12,20 +12,21 @@ import lightning
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import get_cosine_schedule_with_warmup
 
 from x2l.cache import assemble
+from x2l.compressors.vst import VST
 from x2l.errors import X2LError
 from x2l.pipeline import Pipeline, Read
 from x2l.recipe import Recipe, build_pipeline
-from x2l.training.levels import Levels, at_levels, draw_levels, random_plan
+from x2l.training.levels import Levels, at_levels, check_levels, draw_levels, random_plan
 from x2l.training.qa_data import VideoQA
 from x2l.training.recomputing import recomputing
 from x2l.training.sharding import shard
 from x2l.training.token_cache import TokenCache
-from x2l.training.trainable import LoRA, Part, make_trainable, sees_change, trained_weights
+from x2l.training.trainable import LoRA, Part, is_of_vst, make_trainable, sees_change, trained_weights
 from x2l.types import IndexSpec, Plan, Question, VideoIndex
 
 PlanFrom = Literal["selector", "random"]
@@ -42,7 +43,10 @@ class X2LModule(lightning.LightningModule):
         chooses, as when a question is asked; "random": a ratio drawn for every chunk.
     token_cache: a folder that keeps visual tokens for the next time that a video comes.
     recompute: pre-fill chunks once more in the backward pass, instead of keeping what their layers computed.
-    lr rises over the first `warmup_share` of the steps and falls along a cosine to 0.
+    lr rises over the first `warmup_share` of the steps and falls along a cosine to 0; weight_decay: AdamW's.
+    seed: of ratios and plans that are drawn.
+
+    Raises X2LError naming what cannot be trained, or trained so; while training, if the loss is not a number.
 
     Source: Video-X^2L (arXiv 2506.21184), Table 4; Video-XL (arXiv 2409.14485), section 3.4.
     """
@@ -66,7 +70,9 @@ class X2LModule(lightning.LightningModule):
         is_built = isinstance(pipeline, Pipeline)
         self.pipeline = pipeline if is_built else build_pipeline(Recipe.from_mapping(pipeline or {}).check())
         make_trainable(self.pipeline.backbone, trains, lora or LoRA())
+        check_levels(levels, num_steps, self.pipeline)
         self.network = self.pipeline.backbone.model
+        _require_something_to_learn(self.network, levels, self.pipeline)
         self.num_steps, self.warmup_share = num_steps, warmup_share
         self.lr, self.weight_decay = lr, weight_decay
         self.levels, self.plan_from, self.recompute, self.seed = list(levels), plan, recompute, seed
@@ -105,11 +111,15 @@ class X2LModule(lightning.LightningModule):
     def training_step(self, batch: VideoQA, _) -> dict[str, Any]:
         ratios = draw_levels(self.levels, self.step, self._rng(batch, "levels"))
         report = self.answer(batch, ratios).report()
+        if not torch.isfinite(report["loss"]):
+            raise X2LError(f"step {self.step + 1}: the loss is {report['loss']:.0f}; a lower lr may help")
         self.log_dict(report, batch_size=1)
         return report
 
     def validation_step(self, batch: VideoQA, _) -> None:
         """Asked as the pipeline would be, whatever ratios and plans are trained on."""
+        if not batch.questions:  # nothing could be read
+            return
         report = self.answer(batch, None, plan_from="selector").report()
         for name, figure in report.items():
             # Every process looks at videos of other shapes: those figures are its own.
@@ -175,6 +185,15 @@ class X2LModule(lightning.LightningModule):
     def _rng(self, batch: VideoQA, stream: str) -> np.random.Generator:
         """Depends on which video of the run this is, not on the process that it is given to."""
         return np.random.default_rng([self.seed, batch.number, *stream.encode()])
+
+
+def _require_something_to_learn(network: nn.Module, levels: Sequence[Levels], pipeline: Pipeline) -> None:
+    """Videos without VSTs teach VSTs nothing: their loss would have no gradient at all."""
+    has_vsts = isinstance(pipeline.compressor, VST) and pipeline.ratios != (1,)
+    if all(map(is_of_vst, trained_weights(network))) and not (
+        has_vsts and not any("1" in stage.ratios for stage in levels)
+    ):
+        raise X2LError('trains: VSTs only, expected compressor "vst" and no video at ratio 1')
 
 
 @dataclass(frozen=True)

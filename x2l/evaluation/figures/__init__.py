@@ -29,7 +29,7 @@ def draw(summary: dict[str, Any], out: Path) -> None:
 
 
 def draw_training(steps: Sequence[dict[str, Any]], looks: Sequence[dict[str, Any]], out: Path) -> None:
-    """Write training.png and training.svg from the lines of a training's logs; nothing where there are none."""
+    """Write training.png and training.svg from the lines of a training's logs, if there are any."""
     from x2l.evaluation.figures import style, training
 
     if steps:

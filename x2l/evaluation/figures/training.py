@@ -31,7 +31,9 @@ def figure(steps: Sequence[Line], looks: Sequence[Line]) -> Figure:
     for axes, name in ((loss, "val_loss"), (right, "val_accuracy")):
         known = [(look["step"], look[name]) for look in looks if name in look]
         if known:
-            axes.plot(*zip(*known, strict=True), "o-", color="black", markersize=3, linewidth=0.6, clip_on=False)
+            axes.plot(
+                *zip(*known, strict=True), "o-", color="black", markersize=3, linewidth=0.6, clip_on=False
+            )
         axes.set_xlabel("step")
     loss.set_title("loss; dots: held-out questions" if looks else "loss")
     loss.set_ylim(bottom=0)
@@ -55,7 +57,9 @@ def _shares(line: Line) -> dict[str, float]:
 
 def _line(axes: Axes, steps: Sequence[Line], values: Sequence[float], number: int) -> tuple[float, float]:
     """Means over parts of the run; returns the last point."""
-    points = np.array(list(_means(np.array([line["step"] for line in steps]), np.array(values))))
+    points = np.array(
+        list(_means(np.array([line["step"] for line in steps], float), np.array(values, float)))
+    )
     axes.plot(*points.T, color=style.colour(number), linewidth=1.2)
     return tuple(points[-1])
 

@@ -9,8 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
-from x2l.errors import X2LError
-from x2l.training.curriculum import require
+from x2l.errors import X2LError, require
 from x2l.training.qa_sources.drawing import stratified
 from x2l.training.qa_sources.records import Record, read_records
 from x2l.training.qa_sources.sample import QASample, QASource, open_file
@@ -26,7 +25,8 @@ class Llava(QASource):
 
     Source: LLaVA's format, as Video-XL (arXiv 2409.14485) and Video-X^2L (arXiv 2506.21184) use it for
         videos: `gt_time_span` (seconds), `gt_frame_idx` (frames, from 0) say where the answer is seen.
-    Differs: how the 4K post-training records were drawn is not stated; here by source, with a seed.
+    Differs: how the 4K post-training records were drawn is not stated; here by source, with a seed. A picture
+        is one frame, not the patches that Video-XL cuts it into; the next ones are stretched to its size.
     """
 
     file: str

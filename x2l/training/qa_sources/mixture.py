@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from x2l.training.curriculum import require
+from x2l.errors import require
 from x2l.training.qa_sources.sample import QASample, QASource
 
 

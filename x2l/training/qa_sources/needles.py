@@ -8,10 +8,9 @@ from functools import partial
 
 import numpy as np
 
-from x2l.errors import X2LError
+from x2l.errors import X2LError, require
 from x2l.needles.dataset import DEFAULT_QUESTIONS, checked_counts
 from x2l.needles.videos import NeedleVideos
-from x2l.training.curriculum import require
 from x2l.training.frames import compressed
 from x2l.training.qa_sources.sample import QASample, QASource
 from x2l.types import Question

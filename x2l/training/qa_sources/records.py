@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from x2l.errors import X2LError
+from x2l.errors import X2LError, require
 from x2l.fields import arguments
 from x2l.files import read_json
-from x2l.training.curriculum import require
 from x2l.training.qa_sources.conversation import Turn, asks_for_caption, turns_of
 
 
@@ -114,4 +113,10 @@ def _paths(spelled: _Spelled, path: str) -> tuple[str, ...]:
 
 
 def _first_folder(paths: Sequence[str]) -> str:
-    return PurePosixPath(paths[0]).parts[0] if paths and len(PurePosixPath(paths[0]).parts) > 1 else ""
+    """Of an absolute path, the whole folder: the first would be that of all records."""
+    if not paths:
+        return ""
+    path = PurePosixPath(paths[0])
+    if path.is_absolute():
+        return str(path.parent)
+    return path.parts[0] if len(path.parts) > 1 else ""
