@@ -29,6 +29,7 @@ HARMLESS_WARNINGS = (
     r".*`IterableDataset` has `__len__` defined.*",  # each worker makes every n-th batch
     r".*dataloader is not resumable.*",  # batch i depends on the seed and i only
     r".*module\(s\) in eval mode.*",  # there is no dropout: both modes are the same
+    r".*Total length of `list` across ranks is zero.*",  # there are no held-out questions
     r".*callbacks used to create the checkpoint.*",  # other loggers bring others
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # Lightning's own call into torch
 )
@@ -190,6 +191,11 @@ class StepProgress(Callback):
 
     def on_train_end(self, trainer, module) -> None:
         self.bar.close()
+
+    def on_exception(self, trainer, module, exception: BaseException) -> None:
+        """So that what is said next has a line of its own."""
+        if hasattr(self, "bar"):
+            self.bar.close()
 
 
 def reported(trainer: lightning.Trainer, outputs: dict[str, Any]) -> dict[str, float]:
