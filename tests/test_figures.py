@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.models import save, tiny_backbone
 from x2l.evaluation import run
-from x2l.evaluation.figures import accuracy, curve, draw, heatmap, style, tradeoff
+from x2l.evaluation.figures import accuracy, curve, draw, draw_training, heatmap, style, tradeoff, training
 from x2l.evaluation.recipe import Evaluation
 from x2l.types import X2LError
 
@@ -95,6 +95,26 @@ def test_points_are_accuracy_over_cache_gone():
             [100 * row["cache_reduction"][group], row["accuracy"][group]["mean"]]
             for row in SPINE["rows"].values()
         ]
+
+
+def test_curves_of_a_training_are_means_of_its_log_and_its_looks(tmp_path):
+    """Each kind of question by itself, whatever the shape of the video; a kind may be absent from a line."""
+    steps = [{"step": i + 1, "loss": 1 / (i + 1), f"detail/{2 + i % 3}x1@2": i / 200} for i in range(200)]
+    steps[3] |= {"count/2x1@2": 0.25, "count/3x1@2": 0.75}
+    looks = [{"step": step, "val_loss": 0.5, "val_accuracy": step / 200} for step in (0, 100, 200)]
+    with style.applied():
+        loss, right = training.figure(steps, looks).axes
+    curve, dots = loss.lines
+    assert curve.get_ydata()[0] == np.mean([1, 1 / 2, 1 / 3, 1 / 4]) and len(curve.get_xdata()) == 50
+    assert dots.get_xydata().tolist() == [[0, 0.5], [100, 0.5], [200, 0.5]]
+    detail, count, dots, *_ = right.lines
+    assert detail.get_ydata()[-1] == np.mean([196, 197, 198, 199]) / 200
+    assert count.get_xydata().tolist() == [[4, 0.5]]
+    assert dots.get_ydata().tolist() == [0, 0.5, 1]
+    assert {text.get_text() for text in right.texts} == {"detail", "count"}
+    draw_training(steps, [], tmp_path)
+    draw_training([], [], tmp_path / "absent")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["training.png", "training.svg"]
 
 
 @pytest.mark.parametrize("make", [accuracy.figure, tradeoff.figure])

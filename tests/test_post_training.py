@@ -27,7 +27,7 @@ from x2l.recipe import Recipe, build_pipeline
 from x2l.training import lightning_cli
 from x2l.training.levels import Levels, draw_levels, random_plan
 from x2l.training.loop import read_log, steps_done
-from x2l.training.qa_data import VideoQA, VideoQADataModule
+from x2l.training.qa_data import BrokenVideos, VideoQA, VideoQADataModule
 from x2l.training.qa_recipe import VideoQARecipe
 from x2l.training.trainable import LoRA, make_trainable, part_of, trained_weights
 from x2l.training.x2l_module import X2LModule
@@ -402,6 +402,7 @@ def test_a_resumed_run_looks_at_held_out_questions_as_often(folder, tmp_path, mo
     lines = read_log(tmp_path / "resumed" / "val.jsonl")
     assert lines == read_log(tmp_path / "unbroken" / "val.jsonl")
     assert [line["step"] for line in lines] == [0, 2, 4]
+    assert all((tmp_path / "resumed" / f"training.{kind}").is_file() for kind in ("png", "svg"))
     assert all({"val_loss", "val_accuracy"} < line.keys() for line in lines)
 
 
@@ -614,6 +615,7 @@ def test_lightnings_own_command_line_follows_the_page(tmp_path, monkeypatch):
     (tmp_path / "run.yaml").write_text(blocks()[1])
     cli = lightning_cli.main(["fit", "--config", "run.yaml"])
     assert cli.trainer.global_step == cli.model.num_steps == 2
+    assert any(isinstance(callback, BrokenVideos) for callback in cli.trainer.callbacks)
     stored = next(tmp_path.rglob("*.ckpt"))
     assert {part_of(name) for name in torch.load(stored, weights_only=True)["state_dict"]} == {"vst"}
 

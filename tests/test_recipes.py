@@ -86,6 +86,13 @@ def test_only_a_finished_run_of_the_recipe_is_published(folder, tmp_path, monkey
     assert absent.returncode == 2 and "summary.json: cannot be read" in absent.stderr
 
 
+def test_the_trainings_behind_an_evaluation_are_known():
+    publish = runpy.run_path(str(FOLDER / "publish.py"))
+    recipe = Evaluation.load(FOLDER / "table4.yaml").mapping
+    assert publish["trainings"](recipe) == [Path("runs/post_2x"), Path("runs/post")]
+    assert publish["trainings"](Evaluation.load(FOLDER / "table1.yaml").mapping) == []
+
+
 def test_the_readme_is_what_the_results_say():
     publish = runpy.run_path(str(FOLDER / "publish.py"))
     text = (FOLDER / "README.md").read_text()

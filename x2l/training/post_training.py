@@ -19,8 +19,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_only
 from safetensors import safe_open
-from safetensors.torch import load_file
-from safetensors.torch import save as serialised
+from safetensors.torch import load_file, save_file
 
 from x2l import registry
 from x2l.errors import X2LError
@@ -46,7 +45,10 @@ _LOGGERS = {
 
 
 def fit_video_qa(recipe: VideoQARecipe, out: Path, accelerator: str, num_workers: int) -> Path:
-    """Train what is not trained yet; returns the folder of the merged checkpoint."""
+    """Train what is not trained yet; returns the folder of the merged checkpoint.
+
+    Raises X2LError naming what of the recipe cannot be built, read or trained.
+    """
     if not (out / TRAINED).is_file():
         _train(recipe, out, accelerator, num_workers)
     # Of the processes that train together, one writes.
@@ -98,15 +100,17 @@ def _require_precision(recipe: VideoQARecipe, module: X2LModule) -> None:
 def write_trained(
     trainer: lightning.Trainer, module: X2LModule, path: Path, notes: dict[str, str] | None = None
 ) -> None:
-    """Write what is trained, as it is now. Every process must call it: some strategies spread the weights.
+    """Write what is trained, as it is now: fp32 tensors by their names in the network, and notes beside them.
 
-    notes: kept beside the tensors.
+    Every process must call it: some strategies spread the weights.
     """
     state = trainer.strategy.lightning_module_state_dict()
     if trainer.is_global_zero:
         weights = {f"network.{name}": name for name in trained_weights(module.network)}
         tensors = {name: state[full].cpu().contiguous() for full, name in weights.items()}
-        write_bytes(path, serialised(tensors, notes))
+        partial = path.with_name(f".{path.name}.part")
+        save_file(tensors, partial, notes)  # without a second copy in memory
+        os.replace(partial, path)
     trainer.strategy.barrier()
 
 
