@@ -30,8 +30,8 @@ One file per result of the paper, each run by one command:
 
 It writes every answer, a summary, the table and its figures; stopped, it goes on where it was. `--set`
 overrides a field, such as `--set base.backbone.name=video_xl --set base.backbone.model=FOLDER` for another
-backbone; `--quick` takes two minutes and `--smoke` ten seconds. The tables share their videos in
-`runs/needles24`, which the first one writes. `x2l fit recipes/train_tiny.yaml --out runs/tiny` re-trains the
+backbone (one without VSTs also takes `--set base.compressor.name=mean_pool`); `--quick` takes two minutes and
+`--smoke` ten seconds. The tables share their videos in `runs/needles24`, which the first one writes. `x2l fit recipes/train_tiny.yaml --out runs/tiny` re-trains the
 embedded model and `x2l fit recipes/train_dual_encoder.yaml --out runs/dual_encoder` its relevance oracle;
 `post_training_4k.yaml` and `lora.yaml` train it further; `train_plain.yaml` and `vst_from_qwen2.yaml` train a
 model without VSTs and give it some ([how](../docs/post_training.md)).

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from stock_models import checkpoint
 
 from x2l.backbones.x2l_tiny import X2LTiny
 from x2l.evaluation import run
@@ -51,6 +52,16 @@ def test_a_recipe_runs(path, folder, monkeypatch):
     assert {(out / f"{name}.{kind}").stat().st_size > 0 for name in figures for kind in ("png", "svg")} == {
         True
     }
+
+
+def test_a_recipe_runs_on_a_stock_model_with_pooled_kvs(folder, tmp_path):
+    """As the page says: another backbone, and a compressor that needs no VSTs."""
+    model = checkpoint("qwen2_5_vl", tmp_path)
+    other = ["base.backbone.name=qwen2_5_vl", f"base.backbone.model={model}", "base.compressor.name=mean_pool"]
+    assert all(option.partition("=")[0] in (FOLDER / "README.md").read_text() for option in other)
+    shared = [f"data.dir={folder / 'needles'}", "data.seed=5"]
+    summary = run(FOLDER / "table1.yaml", tmp_path / "out", [*shared, *other], progress=False, size="smoke")
+    assert 0.4 < summary["rows"]["uniform 2x"]["cache_reduction"]["all"] < 0.6
 
 
 @pytest.mark.slow
