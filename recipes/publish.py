@@ -24,21 +24,30 @@ FRONT = FOLDER.parent / "README.md"
 BEGIN, END = "<!-- recipes/results/spine.md -->", "<!-- end -->"
 INTRODUCTION = """# Recipes
 
-One file per result of the paper, each run by one command:
+One file per table or figure of the paper that compares methods (Table 5, which compares two protocols of
+evaluation, has none), and some of our own, each run by one command:
 
     x2l eval recipes/NAME.yaml --out runs/NAME
 
 It writes every answer, a summary, the table and its figures; stopped, it goes on where it was. `--set`
 overrides a field, such as `--set base.backbone.name=video_xl --set base.backbone.model=FOLDER` for another
 backbone (one without VSTs also takes `--set base.compressor.name=mean_pool`); `--quick` takes two minutes and
-`--smoke` ten seconds. The tables share their videos in `runs/needles24`, which the first one writes. `x2l fit recipes/train_tiny.yaml --out runs/tiny` re-trains the
-embedded model and `x2l fit recipes/train_dual_encoder.yaml --out runs/dual_encoder` its relevance oracle;
-`post_training_4k.yaml` and `lora.yaml` train it further; `train_plain.yaml` and `vst_from_qwen2.yaml` train a
-model without VSTs and give it some ([how](../docs/post_training.md)).
+`--smoke` ten seconds. The tables share their videos in `runs/needles24`, which the first one writes.
+
+`x2l fit recipes/train_tiny.yaml --out runs/tiny` re-trains the embedded model and `x2l fit
+recipes/train_dual_encoder.yaml --out runs/dual_encoder` its relevance oracle; `post_training_4k.yaml` and
+`lora.yaml` train it further; `train_plain.yaml` and `vst_from_qwen2.yaml` train a model without VSTs and give
+it some ([how](../docs/post_training.md)).
 
 The numbers below are copied from those runs by `python recipes/publish.py RUN ...`. Intervals are 95 % and
 resample videos. A claim holds if its point estimate reaches the bar; "clearly" asks for a gap of 0.15 or more
 whose paired interval excludes 0, "above 0 with its interval" for that interval alone.
+
+What to know when reading them: the paper's models are not here, x2l-tiny is; it was trained on videos of this
+kind, with other footage and seeds. The dual encoder was trained on the words of these questions, where
+the paper's SigLIP was not. Rows with VSTs keep the first and the last chunk at 2x unless they say otherwise,
+"uniform" ones too. The annotated oracle knows where details, pairs and questions of order are seen; for the
+others it re-loads nothing.
 """
 
 
@@ -48,6 +57,12 @@ def check(run: Path) -> None:
     summary = read_json(run / "summary.json")
     if not recipe.is_file() or summary["recipe_hash"] != Evaluation.load(recipe).hash():
         raise X2LError(f"{run}: expected a run of recipes/{run.name}.yaml as it is now")
+    if summary["recipe"].get("claims", []) != Evaluation.load(recipe).mapping.get("claims", []):
+        raise X2LError(
+            f"{run}: was judged by other claims, expected `x2l eval` once more, which answers nothing"
+        )
+    if summary["is_dirty"]:
+        raise X2LError(f"{run}: expected a run of committed code")
     there, expected = len(read(run)), read_json(run / RUN)["num_answers"]
     if there != expected:
         raise X2LError(f"{run}: is not finished, expected {expected} answers, got {there}")
@@ -55,8 +70,10 @@ def check(run: Path) -> None:
 
 def publish(run: Path) -> None:
     """Copy what a run says, without its videos and answers, and without where those videos lay."""
-    recipe = Evaluation.load(FOLDER / f"{run.name}.yaml").mapping
-    write_json(RESULTS / f"{run.name}.json", read_json(run / "summary.json") | {"recipe": recipe})
+    summary = read_json(run / "summary.json")
+    data = Evaluation.load(FOLDER / f"{run.name}.yaml").mapping["data"]
+    recipe = summary["recipe"] | {"data": data}
+    write_json(RESULTS / f"{run.name}.json", summary | {"recipe": recipe})
     for path in run.iterdir():
         if path.name == "table.md":
             shutil.copy(path, RESULTS / f"{run.name}.md")

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,12 @@ import yaml
 
 from tests.models import save, tiny_backbone
 from x2l.evaluation import bootstrap, run, summarise
+from x2l.evaluation.data import Haystack, Needles, asked_hash
 from x2l.evaluation.recipe import Evaluation
 from x2l.evaluation.results import Results, read
 from x2l.evaluation.rows import index, make_rows
 from x2l.evaluation.scoring import is_right
+from x2l.evaluation.summary import _chance
 from x2l.needles.dataset import write_dataset
 from x2l.oracles.attention import AttentionScore
 from x2l.types import Question, X2LError
@@ -261,7 +264,7 @@ def made_up(out, answers: dict[str, list[list[bool]]]) -> None:
     ]
     out.mkdir(exist_ok=True)
     (out / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    run_data = {"recipe_hash": "0", "questions_hash": "0", "backbones": {}, "oracles": {}}
+    run_data = {"recipe_hash": "0", "questions_hash": "0", "asked_hash": "0", "backbones": {}, "oracles": {}}
     session = {"date": "", "devices": [], "versions": {}, "git": None}
     recipe = {"data": {}, "rows": {row: {} for row in answers}}
     (out / "run.json").write_text(json.dumps({**run_data, "recipe": recipe, "sessions": [session]}))
@@ -330,7 +333,8 @@ def test_chance_knows_that_a_question_names_its_answers(tmp_path):
 def test_the_table_has_a_row_for_each_row_and_chance(finished):
     text = (finished / "table.md").read_text()
     table = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(table) == 2 + NUM_ROWS + 1 + 2 + NUM_ROWS * (NUM_ROWS - 1) // 2
+    by_group = by_kind = 2 + NUM_ROWS + 1
+    assert len(table) == by_group + by_kind + 2 + NUM_ROWS * (NUM_ROWS - 1) // 2
     assert "detail (6)" in table[0] and "[" in table[2] and table[7].startswith("| chance")
     assert len({line.count("|") for line in table[:8]}) == 1
 
@@ -354,10 +358,76 @@ def test_the_table_has_a_row_for_each_row_and_chance(finished):
         ("7", "7", ("3", "7"), True),
         ("B", "7", (), False),
         ("Berlin", "Rome", ("Oslo", "Rome"), False),
+        ("A dog", "cat", ("cat", "dog"), False),
+        ("A cat", "cat", ("cat", "dog"), True),
+        ("red car", "red", ("red", "red car"), False),
+        ("red car", "red car", ("red", "red car"), True),
+        ("b", "b", ("b", "a"), True),
+        ("3.5", "3", (), False),
+        ("-3", "3", (), False),
+        ("1,000 stars", "1,000", (), True),
     ],
 )
 def test_right_and_wrong(prediction, gold, options, right):
     assert is_right(prediction, Question("?", answer=gold, options=options)) is right
+
+
+def test_an_answer_without_a_word_cannot_be_compared():
+    with pytest.raises(X2LError, match=r"question q: the answer '\?' holds no word"):
+        is_right("anything", Question("?", id="q", answer="?"))
+
+
+def test_device_and_precision_reach_rows_with_a_backbone_of_their_own():
+    table4 = Path(__file__).parent.parent / "recipes" / "table4.yaml"
+    rows = Evaluation.load(table4, placed={"dtype": "bf16"}).rows
+    assert {row.backbone["dtype"] for row in rows.values()} == {"bf16"}
+    assert {row.backbone.get("model") for row in rows.values()} == {
+        None,
+        "runs/post/model",
+        "runs/post_2x/model",
+    }
+
+
+@pytest.mark.parametrize(("num_options", "chance"), [(0, 0.25), (2, 0.5), (None, 0.25)])
+def test_chance_knows_how_many_options_were_shown(num_options, chance):
+    """None: results of an earlier version do not say."""
+    lines = [
+        {"kind": "detail", "text": "Which?", "gold": str(i), "num_options": num_options} for i in range(4)
+    ]
+    assert _chance(lines) == chance
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        Needles(num=2, seed=3, chunks=4, size=32, seconds_per_scene=2),
+        Haystack(num=1, seed=3, lengths=(20, 30), size=32),
+    ],
+)
+def test_what_is_asked_is_known_without_writing_videos(data, tmp_path):
+    """And tells one generator from another."""
+    items = data.open(tmp_path, progress=False)
+    assert asked_hash(data.asked()) == asked_hash(questions for _, questions in items)
+    assert asked_hash(replace(data, seed=4).asked()) != asked_hash(data.asked())
+
+
+def test_a_claim_may_be_about_a_kind_of_question(tmp_path):
+    made_up(tmp_path, {"a": [[True] * 4] * 3, "b": [[False] * 4] * 3})
+    lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["kind"], line["group"] = ("after" if line["question"] == "detail-3" else "before"), "ordering"
+        line["right"] = line["row"] == "a" and line["kind"] == "before"
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    described = json.loads((tmp_path / "run.json").read_text())
+    described["recipe"]["claims"] = [
+        {"say": kind, "row": "a", "group": kind, "measure": "above_chance", "at_least": -0.5}
+        for kind in ("before", "after", "ordering")
+    ]
+    (tmp_path / "run.json").write_text(json.dumps(described))
+    summary = summarise(tmp_path)
+    assert [claim["value"] for claim in summary["claims"]] == [0.0, -1.0, -0.25]
+    assert "| by kind | before | after |" in (tmp_path / "table.md").read_text()
+    assert summary["ttft_row"] == "a" and summary["uncompressed_row"] is None
 
 
 @pytest.mark.parametrize(

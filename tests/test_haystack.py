@@ -128,6 +128,7 @@ def test_more_videos_and_lengths_keep_what_is_there(tmp_path):
         ({"depths": []}, "data.depths: expected different percentages, got []"),
         ({"depths": [50, 50]}, "data.depths: expected different percentages, got [50, 50]"),
         ({"depths": [0, 101]}, "data.depths.1: expected 0..100 percent, got 101"),
+        ({"depths": list(range(0, 100, 2)), "lengths": [1024]}, "data.own_frames: expected fewer"),
         ({"size": 3}, "data.size: expected an even number"),
         ({"chunks": 4}, "data.chunks: unknown, expected one of"),
     ],

@@ -14,6 +14,7 @@ from stock_models import checkpoint
 
 from x2l.backbones.x2l_tiny import X2LTiny
 from x2l.evaluation import run
+from x2l.evaluation.data import asked_hash
 from x2l.evaluation.recipe import Evaluation
 
 FOLDER = Path(__file__).parent.parent / "recipes"
@@ -57,7 +58,11 @@ def test_a_recipe_runs(path, folder, monkeypatch):
 def test_a_recipe_runs_on_a_stock_model_with_pooled_kvs(folder, tmp_path):
     """As the page says: another backbone, and a compressor that needs no VSTs."""
     model = checkpoint("qwen2_5_vl", tmp_path)
-    other = ["base.backbone.name=qwen2_5_vl", f"base.backbone.model={model}", "base.compressor.name=mean_pool"]
+    other = [
+        "base.backbone.name=qwen2_5_vl",
+        f"base.backbone.model={model}",
+        "base.compressor.name=mean_pool",
+    ]
     assert all(option.partition("=")[0] in (FOLDER / "README.md").read_text() for option in other)
     shared = [f"data.dir={folder / 'needles'}", "data.seed=5"]
     summary = run(FOLDER / "table1.yaml", tmp_path / "out", [*shared, *other], progress=False, size="smoke")
@@ -121,6 +126,8 @@ def test_the_readme_is_what_the_results_say():
         assert summary["recipe"] == evaluation.mapping
         untrained = {name for name, row in evaluation.rows.items() if "model" not in row.backbone}
         assert {summary["backbones"][name] for name in untrained} == {shipped}, "measured with other weights"
+        assert summary["asked_hash"] == asked_hash(evaluation.data.asked()), "asked other questions"
+        assert not summary["is_dirty"]
         claimed = [claim["say"] for claim in evaluation.mapping.get("claims", [])]
         assert [claim["say"] for claim in summary.get("claims", [])] == claimed
         for claim in summary.get("claims", []):

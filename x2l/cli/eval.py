@@ -48,7 +48,6 @@ def evaluate(
     for plugin in plugins:
         registry.load_plugin(plugin)
     require_device(device or "cpu")
-    placed = {"device": device, "dtype": dtype}
-    given = [f"base.backbone.{name}={value}" for name, value in placed.items() if value is not None]
-    run(recipe, out, [*given, *overrides], progress=not quiet, size=size or "full")
+    placed = {name: value for name, value in (("device", device), ("dtype", dtype)) if value is not None}
+    run(recipe, out, overrides, progress=not quiet, size=size or "full", placed=placed)
     click.echo((out / "table.md").read_text(encoding="utf-8"))

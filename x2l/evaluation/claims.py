@@ -24,7 +24,7 @@ class Claim:
 
     say: the sentence.
     row: the row it is about.
-    group: of which questions.
+    group: of which questions; a kind of them does, too.
     measure: "accuracy"; "above_chance": accuracy less what can be guessed from the question alone (see
         x2l.evaluation.summary); "lowest_depth": accuracy at the depth of a haystack where it is lowest;
         "cache_gone": the share of the uncompressed cache that is not there.
@@ -94,8 +94,8 @@ def judge(
 ) -> dict[str, Any]:
     """{say, value, interval, bar, holds}; a share of the cache and a single depth have no interval.
 
-    cache_gone: by row and group; chance: by group. Without questions of the group, or a loss from the
-    first row to the second, the value is None and nothing holds.
+    cache_gone: by row and group; chance: by group and kind. Without questions of the group, or a loss from
+    the first row to the second, the value is None and nothing holds.
     """
     each = [
         _judge(replace(claim, group=group, minus=minus), tallies, cache_gone, chance)
@@ -119,7 +119,7 @@ def _judge(
     if claim.group not in chance:
         value, interval = None, None
     elif claim.measure == "cache_gone":
-        value, interval = cache_gone[claim.row][claim.group], None
+        value, interval = cache_gone[claim.row].get(claim.group), None
     elif claim.measure == "lowest_depth":
         depths = tallies[claim.row].by_depth().get(claim.group, {})
         value, interval = min(depths.values(), default=None), None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from x2l.evaluation.haystack import Haystack
 from x2l.fingerprint import file_fingerprint
 from x2l.needles.dataset import DEFAULT_QUESTIONS, Item, checked_counts, read_dataset, write_videos
 from x2l.needles.videos import NeedleVideos
+from x2l.types import Question
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,12 @@ class Needles:
         ask = partial(videos.questions, counts=self.questions)
         return write_videos(self.dir or out / "data", self.num, videos, ask, self.questions, progress)
 
+    def asked(self) -> Iterator[list[Question]]:
+        """What is asked about each video, without writing any."""
+        videos = self._videos()
+        asked = (videos.questions(number, self.questions) for number in range(self.num))
+        return filter(None, asked)
+
     def _videos(self) -> NeedleVideos:
         return NeedleVideos(self.seed, self.chunks, self.split, self.size, self.fps, self.seconds_per_scene)
 
@@ -86,6 +93,15 @@ class Folder:
 
 Data = Needles | Haystack | Folder
 DATA = {"needles": Needles, "haystack": Haystack, "folder": Folder}
+
+
+def asked_hash(asked: Iterable[Sequence[Question]]) -> str:
+    """sha256 over what is asked about each video, its answer and where it is seen; without options.
+
+    What a generator draws decides it, and not how its videos are encoded.
+    """
+    content = [[(q.id, q.group, q.text, q.answer, q.gold_spans_s) for q in questions] for questions in asked]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def questions_hash(items: Sequence[Item]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -9,6 +10,7 @@ from typing import ClassVar
 from x2l.errors import X2LError
 from x2l.needles.dataset import Item, write_videos
 from x2l.needles.videos import NEEDLE, HaystackVideos
+from x2l.types import Question
 
 SECONDS_PER_SCENE = 10
 
@@ -31,6 +33,8 @@ class Haystack:
     size: int = 256
     """Side of a frame in pixels."""
     fps: float = 4.0
+    own_frames: bool = True
+    """Whether a needle's scene has a frame that no other has: beyond 32 scenes names recur without it."""
     dir: str | None = None
     """A folder that several evaluations share."""
 
@@ -46,13 +50,18 @@ class Haystack:
             if not self.lengths or min(self.lengths) < 1 or len(set(self.lengths)) < len(self.lengths):
                 raise X2LError(f"lengths: expected different positive integers, got {list(self.lengths)}")
             for length in self.lengths:
-                self._videos(length)
+                self._videos(length).script(0)
         except X2LError as error:
             raise X2LError(f"data.{error}") from error
 
     def open(self, out: Path, progress: bool) -> list[Item]:
         """Write what is not there yet; the videos with their questions, length by length."""
         return [item for length in self.lengths for item in self._open(length, out, progress)]
+
+    def asked(self) -> Iterator[list[Question]]:
+        """What is asked about each video, without writing any."""
+        for videos in map(self._videos, self.lengths):
+            yield from map(videos.needles, range(self.num))
 
     def _open(self, length: int, out: Path, progress: bool) -> list[Item]:
         videos = self._videos(length)
@@ -70,4 +79,5 @@ class Haystack:
             seconds_per_scene=SECONDS_PER_SCENE,
             last_scene_seconds=last_second + 1,
             depths=self.depths,
+            own_frames=self.own_frames,
         )

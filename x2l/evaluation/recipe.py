@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from x2l.errors import X2LError, unknown
@@ -61,13 +62,24 @@ class Evaluation:
     mapping: dict[str, Any]
 
     @classmethod
-    def load(cls, path: str | Path, overrides: Sequence[str] = (), size: Size = "full") -> Evaluation:
+    def load(
+        cls,
+        path: str | Path,
+        overrides: Sequence[str] = (),
+        size: Size = "full",
+        placed: Mapping[str, str] = MappingProxyType({}),
+    ) -> Evaluation:
         """A recipe from a YAML file with "dotted.key=value" overrides (values are YAML).
 
         size: "quick" or "smoke" take fewer and shorter videos, to see that all rows run.
+        placed: fields of every row's backbone, such as {"device": "cuda"}.
         Raises X2LError naming the file and the dotted path of what is unknown, missing or of the wrong type.
         """
-        return built_from(path, lambda data: cls.from_mapping(overridden(_resized(data, size), overrides)))
+
+        def build(data: dict[str, Any]) -> Evaluation:
+            return cls.from_mapping(_placed(overridden(_resized(data, size), overrides), placed))
+
+        return built_from(path, build)
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Evaluation:
@@ -105,6 +117,16 @@ def _resized(mapping: dict[str, Any], size: Size) -> dict[str, Any]:
     # What is wrong with the data is said when it is read.
     kind = DATA.get(str(data.get("name"))) if isinstance(data, dict) else None
     return mapping if kind is None or size == "full" else {**mapping, "data": data | kind.reduced[size]}
+
+
+def _placed(mapping: dict[str, Any], placed: Mapping[str, str]) -> dict[str, Any]:
+    """Rows with a backbone of their own are told too: a row's fields take the place of those in `base`."""
+    given = [f"backbone.{name}={value}" for name, value in placed.items()]
+    rows = mapping.get("rows")
+    if not given or not isinstance(rows, dict):
+        return mapping
+    told = {name: overridden(row, given) if "backbone" in row else row for name, row in rows.items()}
+    return mapping | {"base": overridden(mapping.get("base", {}), given), "rows": told}
 
 
 def _row(path: str, mapping: Mapping[str, Any]) -> Recipe:

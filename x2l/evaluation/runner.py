@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tqdm import tqdm
 
 from x2l.errors import X2LError
 from x2l.evaluation import provenance
-from x2l.evaluation.data import questions_hash
+from x2l.evaluation.data import asked_hash, questions_hash
 from x2l.evaluation.recipe import Evaluation, Size
 from x2l.evaluation.results import RUN, Line, Results
 from x2l.evaluation.rows import Row, index, make_rows
@@ -30,14 +31,17 @@ def run(
     overrides: Sequence[str] = (),
     progress: bool = True,
     size: Size = "full",
+    placed: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Run a recipe into the folder `out` and return its summary (see x2l.evaluation.summary).
+
+    placed: device and dtype of every row's backbone.
 
     Writes run.json (recipe, hashes, one entry per session), results.jsonl (appended answer by answer),
     summary.json, table.md and figures. Started again, it goes on where it stopped.
     Raises X2LError for a wrong recipe, and if `out` holds another recipe, other questions or other weights.
     """
-    evaluation, out = Evaluation.load(recipe_path, overrides, size), Path(out)
+    evaluation, out = Evaluation.load(recipe_path, overrides, size, placed), Path(out)
     groups = make_rows(evaluation.rows)
     make_folder(out)
     # A changed recipe is refused before its data is written.
@@ -103,6 +107,7 @@ def _line(row: Row, video: str, question: Question, answer: Answer, index: Video
         "kind": kind_of(question) or question.group,
         "group": question.group,
         "text": question.text,
+        "num_options": len(question.options),
         "gold": question.answer,
         "prediction": answer.text,
         "right": is_right(answer.text, question),
@@ -137,7 +142,9 @@ def _note_session(
     sessions = _check_same(out, same).get("sessions", [])
     if is_new:
         sessions.append(provenance.session([backbone.device for backbone in backbones]))
-    run = {**same, "recipe": evaluation.mapping, "num_answers": num_answers, "sessions": sessions}
+    asked = asked_hash(questions for _, questions in items)
+    run = {**same, "asked_hash": asked, "recipe": evaluation.mapping}
+    run |= {"num_answers": num_answers, "sessions": sessions}
     write_json(out / RUN, run)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from x2l.errors import X2LError
 from x2l.types import Question
 
 
@@ -12,14 +13,27 @@ def is_right(prediction: str, question: Question) -> bool:
     """Exact match of the first words with the gold answer, up to case, space and punctuation.
 
     As many words as the gold answer has are compared: "7." and "7 stars" are "7". If the question shows
-    options, their letter is right too: "B", "(B) red".
+    options, the longest that the prediction begins with counts ("red car" is not "red"), and a letter alone
+    or in front of its own option: "B", "(B) red", but not "A dog". Signs and decimals belong to a number.
+    Raises X2LError for a gold answer without a word.
     """
     gold, said = _words(question.answer), _words(prediction)
-    if said[: len(gold)] == gold:
-        return True
-    letter = re.match(r"\s*\(?([A-Za-z])\b", prediction)
+    if not gold:
+        raise X2LError(f"question {question.id}: the answer {question.answer!r} holds no word to compare")
     options = [_words(option) for option in question.options]
-    return letter is not None and gold in options and _number(letter[1]) == options.index(gold)
+    if letter := _letter(said, options):
+        return options[_number(letter)] == gold
+    return said[: len(gold)] == gold and not any(
+        len(option) > len(gold) and said[: len(option)] == option for option in options
+    )
+
+
+def _letter(said: list[str], options: list[list[str]]) -> str | None:
+    """The letter of an option that an answer begins with, and with nothing else or that option behind it."""
+    if not said or len(said[0]) > 1 or not 0 <= _number(said[0]) < len(options) or said in options:
+        return None
+    named = options[_number(said[0])]
+    return said[0] if said[1:] == [] or said[1 : 1 + len(named)] == named else None
 
 
 def recall(chosen: Sequence[int], gold: Sequence[int]) -> float | None:
@@ -33,7 +47,7 @@ def best(scores: Sequence[float], k: int) -> list[int]:
 
 
 def _words(text: str) -> list[str]:
-    return re.sub(r"[^\w\s]|_", " ", text.casefold()).split()
+    return re.findall(r"-?\d+(?:[.,]\d+)*|[^\W_]+", text.casefold())
 
 
 def _number(letter: str) -> int:

@@ -1,10 +1,11 @@
 """From results.jsonl to summary.json, table.md and figures; needs no model and no video.
 
-Keys of a summary: num_videos; num_questions and chance by group ("all" is every group); rows, each with
-accuracy {group: mean, interval}, accuracy_by_kind, accuracy_by_depth {group: {percent}} of haystacks,
-cache_reduction by group, kv_tokens, ttft_s, ttft_ratio (against uncompressed_row), recall, recall_by_group,
-oracle_recall_at {k}; differences {row: {other: {group: mean, interval}}}; claims (see x2l.evaluation.claims);
-then where the numbers come from: seeds, hashes, backbones, recipe, versions, git, date, devices.
+Keys of a summary: num_videos; num_questions and chance by group ("all" is every group), chance_by_kind;
+rows, each with accuracy {group: mean, interval}, accuracy_by_kind, accuracy_by_depth {group: {percent}} of
+haystacks, cache_reduction by group, kv_tokens, ttft_s, ttft_ratio (against ttft_row: the uncompressed_row,
+or else the first), recall, recall_by_group, oracle_recall_at {k}; differences {row: {other: {group: mean,
+interval}}}; claims (see x2l.evaluation.claims); then where the numbers come from: seeds, hashes, backbones,
+recipe, versions, git, date, devices.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from x2l.needles.questions import words
 TTFT = ("score", "assemble", "first_token")
 """Seconds from the question to the first token of its answer."""
 RECALL_AT = range(1, 7)
+HASHES = ("recipe_hash", "questions_hash", "asked_hash")
 
 
 def summarise(out: str | Path) -> dict[str, Any]:
@@ -59,13 +61,16 @@ def _of_lines(lines: list[Line], names: list[str], claims: list[Claim]) -> dict[
     tallies = {name: Tally(rows[name]) for name in names}
     asked = rows[names[0]]
     full = _uncompressed(rows)
-    costs = {name: _costs(rows[name], rows[full] if full else None) for name in names}
+    timed_against = full or names[0]
+    costs = {name: _costs(rows[name], rows[full] if full else None, rows[timed_against]) for name in names}
     chance = {group: _chance(of_group(asked, group)) for group in _groups(asked)}
+    chance_by_kind = {kind: _chance([x for x in asked if x["kind"] == kind]) for kind in _kinds(asked)}
     cache_gone = {name: costs[name]["cache_reduction"] for name in names}
     return {
         "num_videos": len({line["video"] for line in asked}),
         "num_questions": {group: len(of_group(asked, group)) for group in _groups(asked)},
         "chance": chance,
+        "chance_by_kind": chance_by_kind,
         "rows": {
             name: {
                 "accuracy": {group: tallies[name].accuracy(group) for group in _groups(asked)},
@@ -77,6 +82,7 @@ def _of_lines(lines: list[Line], names: list[str], claims: list[Claim]) -> dict[
             for name in names
         },
         "uncompressed_row": full,
+        "ttft_row": timed_against,
         "differences": {
             name: {
                 other: {group: tallies[name].minus(tallies[other], group) for group in _groups(asked)}
@@ -85,19 +91,21 @@ def _of_lines(lines: list[Line], names: list[str], claims: list[Claim]) -> dict[
             }
             for name in names
         },
-        "claims": [judge(claim, tallies, cache_gone, chance) for claim in claims],
+        "claims": [judge(claim, tallies, cache_gone, chance_by_kind | chance) for claim in claims],
     }
 
 
 def _of_run(run: dict[str, Any]) -> dict[str, Any]:
     last = run["sessions"][-1]
+    states = [session["git"] for session in run["sessions"] if session["git"]]
     return {
         "seeds": {"data": run["recipe"]["data"].get("seed"), "bootstrap": bootstrap.SEED},
         "num_resamples": bootstrap.NUM_RESAMPLES,
-        **{name: run[name] for name in ("recipe_hash", "questions_hash", "backbones", "oracles", "recipe")},
+        **{name: run[name] for name in (*HASHES, "backbones", "oracles", "recipe")},
         **last,
         "num_sessions": len(run["sessions"]),
-        "commits": sorted({session["git"]["commit"] for session in run["sessions"] if session["git"]}),
+        "commits": list(dict.fromkeys(state["commit"] for state in states)),
+        "is_dirty": any(state["dirty"] for state in states),
     }
 
 
@@ -114,12 +122,13 @@ def _groups(lines: list[Line]) -> list[str]:
 
 
 def _chance(lines: list[Line]) -> float:
-    """Accuracy without the video: of the better of two guesses for each kind of question.
+    """Accuracy without the video: of the best of three guesses for each kind of question.
 
-    One is the most frequent gold answer of the kind, the other any answer that the question itself names.
+    The most frequent gold answer of the kind, any answer that the question itself names, any option shown.
     """
     kinds = [[line for line in lines if line["kind"] == kind] for kind in _kinds(lines)]
-    return sum(max(_most_frequent(of_kind), _named(of_kind)) for of_kind in kinds) / len(lines)
+    guesses = (_most_frequent, _named, _shown)
+    return sum(max(guess(of_kind) for guess in guesses) for of_kind in kinds) / len(lines)
 
 
 def _most_frequent(lines: list[Line]) -> int:
@@ -130,6 +139,11 @@ def _named(lines: list[Line]) -> float:
     answers = {line["gold"] for line in lines}
     named = [(line["gold"], answers & words(line["text"])) for line in lines]
     return fsum(1 / len(choices) for gold, choices in named if gold in choices)
+
+
+def _shown(lines: list[Line]) -> float:
+    """Results of earlier versions do not say how many options were shown."""
+    return fsum(1 / line["num_options"] for line in lines if line.get("num_options"))
 
 
 def _kinds(lines: list[Line]) -> list[str]:
@@ -154,7 +168,7 @@ def _is_full(line: Line) -> bool:
     return line["kv_tokens"] == line["kv_tokens_full"]
 
 
-def _costs(lines: list[Line], full: list[Line] | None) -> dict[str, Any]:
+def _costs(lines: list[Line], full: list[Line] | None, timed_against: list[Line]) -> dict[str, Any]:
     """Cache and time; times are medians over questions, because other work disturbs some of them."""
     gone = [_cache_gone(*pair) for pair in zip(lines, full or lines, strict=True)]
     ttft_s = _ttft_s(lines)
@@ -165,7 +179,7 @@ def _costs(lines: list[Line], full: list[Line] | None) -> dict[str, Any]:
         },
         "kv_tokens": fmean(line["kv_tokens"] for line in lines),
         "ttft_s": ttft_s,
-        "ttft_ratio": ttft_s / _ttft_s(full) if full else None,
+        "ttft_ratio": ttft_s / _ttft_s(timed_against),
     }
 
 

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from itertools import combinations
 from typing import Any
 
+MOST_KINDS = 12
+"""Columns that a page has room for."""
+
 
 def table(summary: dict[str, Any]) -> str:
     """Rows by groups with their intervals, what is left of the cache, recall; then paired differences."""
@@ -21,6 +24,7 @@ def table(summary: dict[str, Any]) -> str:
             *_notes(summary),
             "",
             *_spaced(claims_table(summary["claims"])),
+            *_spaced(_by_kind(summary)),
             *_differences(summary, groups),
         ]
     )
@@ -29,7 +33,7 @@ def table(summary: dict[str, Any]) -> str:
 def _row(name: str, row: dict[str, Any], groups: list[str]) -> list[str]:
     cells = [_with_interval(row["accuracy"][group]) for group in groups]
     ratio = row["ttft_ratio"]
-    ttft = ["", ""] if ratio is None else [f"{ratio:.2f}x", f"{1 / ratio:.1f}x"]
+    ttft = [f"{ratio:.2f}x", f"{1 / ratio:.1f}x"]
     recalled = "" if row["recall"] is None else f"{row['recall']:.2f}"
     return [name, *cells, f"{100 * row['cache_reduction']['all']:.1f} %", *ttft, recalled]
 
@@ -39,11 +43,11 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         f"{summary['num_videos']} videos, the same questions in every row. [95 % intervals] resample videos "
         f"({summary['num_resamples']} resamples, seed {summary['seeds']['bootstrap']}).",
         "Cache gone: mean share of the uncompressed visual KV tokens that is not in the cache.",
-        f"TTFT: median time to the first token (score, assemble, first token) against "
-        f"{summary['uncompressed_row'] or 'nothing: no row is uncompressed'}.",
+        "An interval without width: no two videos differ, so it says nothing about others.",
+        f"TTFT: median time to the first token (score, assemble, first token) against {summary['ttft_row']}.",
         "Speed-up: one over that.",
         "Recall: share of the gold chunks that were re-loaded in detail.",
-        "Chance: the most frequent answer to each kind of question, or one that the question itself names.",
+        "Chance: the most frequent answer to each kind of question, or one that the question names or shows.",
         "",
         f"Recipe {summary['recipe_hash'][:12]}, {commit_of(summary)}, {summary['date']}, "
         f"{', '.join(summary['devices'])}",
@@ -51,9 +55,19 @@ def _notes(summary: dict[str, Any]) -> list[str]:
 
 
 def commit_of(summary: dict[str, Any]) -> str:
-    """Which state of the repository a run's last session had."""
-    git = summary["git"]
-    return "no commit" if git is None else f"commit {git['commit'][:12]}{' (dirty)' if git['dirty'] else ''}"
+    """Which states of the repository a run's sessions had."""
+    commits = ", ".join(commit[:12] for commit in summary["commits"])
+    return f"commit {commits}{' (dirty)' if summary['is_dirty'] else ''}" if commits else "no commit"
+
+
+def _by_kind(summary: dict[str, Any]) -> list[str]:
+    """Accuracy by kind of question; nothing where kinds are the groups, or too many for a table."""
+    chance = summary["chance_by_kind"]
+    if chance.keys() <= summary["num_questions"].keys() or len(chance) > MOST_KINDS:
+        return []
+    by_row = {name: row["accuracy_by_kind"] for name, row in summary["rows"].items()} | {"chance": chance}
+    rows = [[name, *(f"{shares[kind]:.2f}" for kind in chance)] for name, shares in by_row.items()]
+    return _markdown(["by kind", *chance], rows)
 
 
 def claims_table(claims: list[dict[str, Any]]) -> list[str]:

@@ -55,5 +55,8 @@ class Tally:
 
 
 def of_group(lines: list[Line], group: str) -> list[Line]:
-    """The lines about the questions of a group."""
-    return lines if group == ALL else [line for line in lines if line["group"] == group]
+    """The lines about the questions of a group, or of a kind where no group has that name."""
+    if group == ALL:
+        return lines
+    name = "group" if any(line["group"] == group for line in lines) else "kind"
+    return [line for line in lines if line[name] == group]

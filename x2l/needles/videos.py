@@ -112,11 +112,12 @@ class HaystackVideos(NeedleVideos):
 
     Source: V-NIAH (LongVA, arXiv 2406.16852), as in Video-X^2L's Figure 2.
     Differs: the needle is a card that one of the scenes shows, not a picture inserted between frames. Its
-    scene has a frame of its own, as the inserted picture is the only one of its kind.
+    scene has a frame of its own, as the inserted picture is the only one of its kind (own_frames).
     """
 
     last_scene_seconds: int
     depths: tuple[int, ...]
+    own_frames: bool = True
 
     def __post_init__(self):
         super().__post_init__()
@@ -146,7 +147,7 @@ class HaystackVideos(NeedleVideos):
             self.last_scene_seconds,
             num_backgrounds=_BACKGROUNDS_PER_VIDEO,
             first_scenes=set(self.scenes),
-            own_frames=set(self.scenes),
+            own_frames=set(self.scenes) if self.own_frames else (),
         )
 
     def needles(self, number: int) -> list[Question]:
