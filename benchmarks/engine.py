@@ -97,7 +97,7 @@ def prefill(backbone: VideoXL, plain: Qwen2ForCausalLM, ratio: int, arguments) -
 def decode(backbone: VideoXL, plain: Qwen2ForCausalLM, arguments) -> dict[str, float]:
     """One new token behind an assembled cache and behind a plain one of equal length."""
     index = _random_index(backbone, arguments.chunks)
-    plan = Plan(tuple(2 if i < 3 else 32 for i in range(arguments.chunks)))
+    plan = Plan((2,) * arguments.chunks)
     hybrid = assemble(index, plan, backbone)
     cache = _random_cache(plain, hybrid.get_seq_length())
     token = torch.zeros(1, 1, dtype=torch.long, device=backbone.device)
