@@ -102,6 +102,54 @@ def test_only_a_finished_run_of_the_recipe_is_published(folder, tmp_path, monkey
     assert absent.returncode == 2 and "summary.json: cannot be read" in absent.stderr
 
 
+def test_what_does_not_work_is_told_with_the_numbers_measured():
+    text = " ".join((FOLDER.parent / "README.md").read_text().split())
+    results = {path.stem: json.loads(path.read_text()) for path in (FOLDER / "results").glob("*.json")}
+
+    def less(name, row, other, group):
+        """How much a row loses to another: "0.03 [0.00, 0.06]"."""
+        gap = results[name]["differences"][other][row][group]
+        return f"{gap['mean']:.2f} [{abs(gap['interval'][0]):.2f}, {gap['interval'][1]:.2f}]"
+
+    def kind(name, row, kind):
+        return f"{results[name]['rows'][row]['accuracy_by_kind'][kind]:.2f}"
+
+    def chance(name, kind):
+        return f"{results[name]['chance_by_kind'][kind]:.2f}"
+
+    def at(row, length):
+        return f"{results['fig2']['rows'][row]['accuracy'][f'{length} frames']['mean']:.2f}"
+
+    attention, dual = "bi-level attention top-3", "bi-level dual encoder"
+    for said in (
+        f"{less('spine', attention, 'uniform 2x', 'all')} below 2x on all 900 questions of the spine",
+        f"{less('table1', dual, 'uniform 2x', 'all')} at 24 scenes with the dual encoder",
+        f"on details by {less('spine', 'uncompressed', 'uniform 2x', 'detail')} (bar: 0.02)",
+        f"in counting by {less('spine', 'uncompressed', 'uniform 2x', 'counting').replace('-', '')}",
+        f"4x, never trained, reads {kind('table2', 'uniform 4x', 'detail')} of the details",
+        f"8x {kind('control', 'VSTs 8x', 'detail')}",
+        f"comes next: {kind('spine', 'uniform 2x', 'after')} at 2x, below the {chance('spine', 'after')} of",
+        f"comes first: {kind('spine', 'uniform 2x', 'before')} at 2x, "
+        f"{kind('spine', 'uniform 32x', 'before')} at 32x",
+        f"(a guess: {chance('spine', 'before')}); at 24 scenes {kind('table1', 'uniform 2x', 'before')}",
+        f"Counting needs L-KVs: {kind('spine', 'uniform 2x', 'count')} at 2x, "
+        f"{kind('spine', 'uniform 32x', 'count')} at 32x",
+        f"{kind('fig3', 'k = 3', 'pair')} with three chunks of the dual encoder",
+        f"{kind('fig3', 'k = 4', 'pair')} with four or with the right two",
+        f"({kind('k_robust', 'k = 3', 'count')} with three, "
+        f"{kind('k_robust', 'k = 12', 'count')} with twelve)",
+        f"24 scenes: {kind('table1', 'uniform 2x', 'pattern')} at 2x, "
+        f"{kind('table1', 'uniform 32x', 'pattern')} at 32x, {kind('table1', dual, 'pattern')} with the dual",
+        f"holistic questions lose {less('table6', 'without H-KVs', 'full', 'holistic')}, short of",
+        f"gain {less('control', 'low resolution 2x', 'VSTs 2x', 'detail')} on details at 2x",
+        f"training, {less('control', 'mean-pooled KVs 2x', 'VSTs 2x', 'detail')} at 2x",
+        f"2,048 frames is read {at(attention, 2048)}",
+        f"{at('bi-level annotated top-3', 2048)} with the right chunk given",
+        f"up to 1,024 frames {at(attention, 1024)} or more",
+    ):
+        assert said in text, said
+
+
 def test_the_trainings_behind_an_evaluation_are_known():
     publish = runpy.run_path(str(FOLDER / "publish.py"))
     recipe = Evaluation.load(FOLDER / "table4.yaml").mapping
