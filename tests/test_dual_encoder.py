@@ -557,7 +557,7 @@ def test_the_shipped_recipe_can_be_run():
         ({"steps": 3}, "steps: unknown"),
         ({"num_steps": 0}, "num_steps: expected a positive number, got 0"),
         ({"muon_lr": "fast"}, "muon_lr: expected float, got 'fast'"),
-        ({"seed": -1}, "seed: expected 0 or more"),
+        ({"seed": -1}, "seed: expected an integer from 0 to 2^32 - 1"),
         ({"flat_share": 1.5}, "flat_share: expected a number from 0 to 1"),
         ({"data": vars(OPTIONS) | {"scenes": 1}}, "data.scenes: expected 2 or more"),
         ({"data": vars(OPTIONS) | {"videos": 0}}, "data.videos: expected a positive number"),

@@ -372,6 +372,15 @@ def test_right_and_wrong(prediction, gold, options, right):
     assert is_right(prediction, Question("?", answer=gold, options=options)) is right
 
 
+def test_two_runs_do_not_write_one_folder(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "out")
+    out = tmp_path / "out"
+    with Results(out), pytest.raises(X2LError, match="another run is writing there"), Results(out):
+        pass
+    with Results(out):
+        pass
+
+
 def test_an_answer_without_a_word_cannot_be_compared():
     with pytest.raises(X2LError, match=r"question q: the answer '\?' holds no word"):
         is_right("anything", Question("?", id="q", answer="?"))

@@ -661,7 +661,7 @@ def changed(path: str, value) -> dict:
         ("model.vision_config.hidden_size", 17, "expected a multiple of num_attention_heads (2)"),
         ("precision", "16-mixed", "expected 32-true or bf16-mixed"),
         ("checkpoint_every", 0, "expected a positive number"),
-        ("seed", -1, "expected 0 or more"),
+        ("seed", -1, "expected an integer from 0 to 2^32 - 1"),
     ],
 )
 def test_a_malformed_recipe_is_one_line_that_names_the_field(tmp_path, capsys, path, value, message):

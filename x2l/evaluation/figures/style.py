@@ -55,11 +55,13 @@ def applied() -> Iterator[None]:
 
 
 def save(figure: Figure, out: Path, name: str) -> None:
-    """Write name.png and name.svg, each complete or not at all."""
+    """Write name.png and name.svg, each complete or not at all; what is there already stays as it is."""
     for suffix, metadata in _METADATA.items():
         content = BytesIO()
         figure.savefig(content, format=suffix, metadata=metadata)
-        write_bytes(out / f"{name}.{suffix}", content.getvalue())
+        path = out / f"{name}.{suffix}"
+        if not path.is_file() or path.read_bytes() != content.getvalue():
+            write_bytes(path, content.getvalue())
 
 
 def colour(number: int) -> str:
