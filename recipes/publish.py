@@ -55,9 +55,10 @@ def check(run: Path) -> None:
     """Raise X2LError for a folder that is no finished run of its recipe as it stands, at full size."""
     recipe = FOLDER / f"{run.name}.yaml"
     summary = read_json(run / "summary.json")
-    if not recipe.is_file() or summary["recipe_hash"] != Evaluation.load(recipe).hash():
+    evaluation = Evaluation.load(recipe) if recipe.is_file() else None
+    if evaluation is None or summary["recipe_hash"] != evaluation.hash():
         raise X2LError(f"{run}: expected a run of recipes/{run.name}.yaml as it is now")
-    if summary["recipe"].get("claims", []) != Evaluation.load(recipe).mapping.get("claims", []):
+    if summary["recipe"].get("claims", []) != evaluation.mapping.get("claims", []):
         raise X2LError(
             f"{run}: was judged by other claims, expected `x2l eval` once more, which answers nothing"
         )

@@ -577,8 +577,15 @@ def test_a_malformed_recipe_is_one_line_that_names_the_field(recipe, tmp_path, c
     assert not (tmp_path / "out" / "trained.safetensors").exists()
 
 
-def test_a_slip_in_the_data_does_not_bind_the_folder(recipe, tmp_path):
-    assert run(recipe, tmp_path / "out", "data={name: llava, file: absent.json}") == 2
+@pytest.mark.parametrize(
+    "slip",
+    [
+        "data={name: llava, file: absent.json}",
+        "levels=[{num_steps: 9, ratios: {'2': 1}}, {num_steps: 1, ratios: {'8': 1}}]",
+    ],
+)
+def test_a_slip_does_not_bind_the_folder(recipe, tmp_path, slip):
+    assert run(recipe, tmp_path / "out", slip) == 2
     assert not (tmp_path / "out").exists()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,21 @@ def make_folder(folder: Path) -> None:
         raise X2LError(f"{folder}: cannot be made a folder, {error.strerror}") from error
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, complete or not at all. Raises X2LError if that cannot be."""
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Where to write a file that appears at `path` when it is complete. Raises X2LError if that cannot be."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        partial.write_bytes(content)
+        yield partial
         os.replace(partial, path)
     except OSError as error:
         raise X2LError(f"{path}: cannot be written, {error.strerror}") from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, complete or not at all. Raises X2LError if that cannot be."""
+    with written_whole(path) as partial:
+        partial.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:

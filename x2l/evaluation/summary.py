@@ -64,7 +64,7 @@ def _of_lines(lines: list[Line], names: list[str], claims: list[Claim]) -> dict[
     timed_against = full or names[0]
     costs = {name: _costs(rows[name], rows[full] if full else None, rows[timed_against]) for name in names}
     chance = {group: _chance(of_group(asked, group)) for group in _groups(asked)}
-    chance_by_kind = {kind: _chance([x for x in asked if x["kind"] == kind]) for kind in _kinds(asked)}
+    chance_by_kind = {kind: _chance(_of_kind(asked, kind)) for kind in _kinds(asked)}
     cache_gone = {name: costs[name]["cache_reduction"] for name in names}
     return {
         "num_videos": len({line["video"] for line in asked}),
@@ -126,7 +126,7 @@ def _chance(lines: list[Line]) -> float:
 
     The most frequent gold answer of the kind, any answer that the question itself names, any option shown.
     """
-    kinds = [[line for line in lines if line["kind"] == kind] for kind in _kinds(lines)]
+    kinds = [_of_kind(lines, kind) for kind in _kinds(lines)]
     guesses = (_most_frequent, _named, _shown)
     return sum(max(guess(of_kind) for guess in guesses) for of_kind in kinds) / len(lines)
 
@@ -150,8 +150,12 @@ def _kinds(lines: list[Line]) -> list[str]:
     return list(dict.fromkeys(line["kind"] for line in lines))
 
 
+def _of_kind(lines: list[Line], kind: str) -> list[Line]:
+    return [line for line in lines if line["kind"] == kind]
+
+
 def _accuracy_of_kind(lines: list[Line], kind: str) -> float:
-    return fmean(line["right"] for line in lines if line["kind"] == kind)
+    return fmean(line["right"] for line in _of_kind(lines, kind))
 
 
 def _uncompressed(rows: dict[str, list[Line]]) -> str | None:

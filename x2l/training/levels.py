@@ -9,6 +9,7 @@ import numpy as np
 
 from x2l.compressors.identity import Identity
 from x2l.errors import require
+from x2l.interfaces import Selector
 from x2l.pipeline import Pipeline
 from x2l.training.curriculum import check_weights_of_ratios, ratios_of
 from x2l.types import DROPPED, Plan, VideoIndex
@@ -33,7 +34,7 @@ class Levels:
         check_weights_of_ratios(self.ratios, f"{path}.ratios")
 
 
-def check_levels(stages: Sequence[Levels], num_steps: int, pipeline: Pipeline) -> None:
+def check_levels(stages: Sequence[Levels], num_steps: int, selector: Selector) -> None:
     """Raise X2LError naming a stage that is impossible, never comes, or lacks a ratio of the selector's."""
     begun = 0
     for number, stage in enumerate(stages):
@@ -42,7 +43,7 @@ def check_levels(stages: Sequence[Levels], num_steps: int, pipeline: Pipeline) -
         begun += stage.num_steps
         for name in stage.ratios:
             for field in ("ratio", "detail_ratio", "gist_ratio"):
-                fixed = getattr(pipeline.selector, field, None)
+                fixed = getattr(selector, field, None)
                 fits = fixed in (None, DROPPED, *ratios_of(name))
                 require(fits, f"levels.{number}.ratios", f"selector.{field} ({fixed}) in each", name)
 

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from x2l import registry
 from x2l.errors import X2LError
-from x2l.files import make_folder, write_bytes
+from x2l.files import make_folder, write_bytes, written_whole
 from x2l.hub import checkpoint_folder, one_line
 from x2l.interfaces import Backbone
 from x2l.training.checkpoint import CONFIG, is_complete, save
@@ -108,9 +108,8 @@ def write_trained(
     if trainer.is_global_zero:
         weights = {f"network.{name}": name for name in trained_weights(module.network)}
         tensors = {name: state[full].cpu().contiguous() for full, name in weights.items()}
-        partial = path.with_name(f".{path.name}.part")
-        save_file(tensors, partial, notes)  # without a second copy in memory
-        os.replace(partial, path)
+        with written_whole(path) as partial:
+            save_file(tensors, partial, notes)  # without a second copy in memory
     trainer.strategy.barrier()
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from x2l import registry
 from x2l.errors import require
 from x2l.recipe import Recipe as Answering
-from x2l.training.levels import Levels
+from x2l.training.levels import Levels, check_levels
 from x2l.training.qa_sources import make_source
 from x2l.training.recipe import Recipe
 from x2l.training.trainable import LoRA, Part
@@ -78,7 +79,10 @@ class VideoQARecipe(Recipe):
             expected = f"a divisor of num_steps ({self.num_steps}) with early_stop"
             require(self.num_steps % every == 0, "val_every", expected, every)
         self.lora.check("lora")
-        cuts = self.answering.check().chunk_frames
+        # Of the module as well; here it is before weights are loaded and anything is written.
+        selector = registry.build("selector", self.answering.check().selector)
+        check_levels(self.levels, self.num_steps, selector)
+        cuts = self.answering.chunk_frames
         require(cuts != SCENES, "pipeline.chunk_frames", "a number of frames while training", cuts)
 
     @property

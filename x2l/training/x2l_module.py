@@ -70,7 +70,7 @@ class X2LModule(lightning.LightningModule):
         is_built = isinstance(pipeline, Pipeline)
         self.pipeline = pipeline if is_built else build_pipeline(Recipe.from_mapping(pipeline or {}).check())
         make_trainable(self.pipeline.backbone, trains, lora or LoRA())
-        check_levels(levels, num_steps, self.pipeline)
+        check_levels(levels, num_steps, self.pipeline.selector)
         self.network = self.pipeline.backbone.model
         _require_something_to_learn(self.network, levels, self.pipeline)
         self.num_steps, self.warmup_share = num_steps, warmup_share
