@@ -120,6 +120,9 @@ def test_what_does_not_work_is_told_with_the_numbers_measured():
     def at(row, length):
         return f"{results['fig2']['rows'][row]['accuracy'][f'{length} frames']['mean']:.2f}"
 
+    def gain(name, row, other):
+        return less(name, other, row, "all").replace("-", "")
+
     def below_2x(row, other):
         return less("table4", row, other, "all").split()[0]
 
@@ -146,6 +149,8 @@ def test_what_does_not_work_is_told_with_the_numbers_measured():
         f"holistic questions lose {less('table6', 'without H-KVs', 'full', 'holistic')}, short of",
         f"gain {less('control', 'low resolution 2x', 'VSTs 2x', 'detail')} on details at 2x",
         f"training, {less('control', 'mean-pooled KVs 2x', 'VSTs 2x', 'detail')} at 2x",
+        f"rank 16) gain {gain('lora_gain', 'adapted', 'before')} on held-out videos",
+        f"({kind('lora_gain', 'before', 'tally')} to {kind('lora_gain', 'adapted', 'tally')};",
         f"2,048 frames is read {at(attention, 2048)}",
         f"{at('bi-level annotated top-3', 2048)} with the right chunk given",
         f"up to 1,024 frames {at(attention, 1024)} or more",
