@@ -144,7 +144,7 @@ def index_of(
     """An index of `source` (4 ragged chunks by default) with the features of the oracles."""
     source = chunks(backbone, ragged=True) if source is None else source
     with_features = tuple(
-        replace(chunk_kv, features={oracle.key: oracle.prepare(chunk) for oracle in oracles})
+        replace(chunk_kv, features={oracle.key: oracle.prepare(chunk, backbone) for oracle in oracles})
         for chunk_kv, chunk in zip(encoded(backbone, compressor, source, ratios), source, strict=True)
     )
     spec = IndexSpec(backbone.identity, backbone.geometry, {}, {"name": "noise"})

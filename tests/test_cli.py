@@ -332,6 +332,24 @@ def test_wrong_sources_are_named(refused, folder, tmp_path):
     (tmp_path / "text.mp4").write_text("not a video")
     assert "text.mp4" in refused("ask", tmp_path / "text.mp4", QUESTION)
     assert "expected an x2l index" in refused("ask", tmp_path, QUESTION)
+    assert "File name too long" in refused("ask", "Is it day or night? " * 20, folder / "needles.mp4")
+    assert "File name too long" in refused("index", "Is it day or night? " * 20, "-o", tmp_path / "index")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB"), "--max-frames"),
+        (PermissionError(13, "Permission denied", "locked.mp4"), "locked.mp4: Permission denied"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line(refused, folder, monkeypatch, error, expected):
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(Pipeline, "index", refuse)
+    ask = ["ask", folder / "needles.mp4", QUESTION, *with_model(folder)]
+    assert expected in refused(*ask)
 
 
 def test_a_refused_index_leaves_everything_as_it_was(refused, folder, tmp_path):

@@ -199,7 +199,7 @@ def test_an_oracle_stores_what_an_index_can_keep(name, backbone, source):
     expected = {key: value for key, value in described.items() if key not in oracle.not_prepared}
     assert json.loads(oracle.key) == expected | ({"weights": oracle.identity} if oracle.identity else {})
     for chunk in source:
-        features = oracle.prepare(chunk)
+        features = oracle.prepare(chunk, backbone)
         assert all(isinstance(value, torch.Tensor) for value in features.values())
 
 

@@ -200,14 +200,14 @@ def test_a_long_question_is_cut_and_keeps_its_end(clip):
     torch.testing.assert_close(load(str(clip), "cpu").embed_text(words), expected, atol=1e-6, rtol=0)
 
 
-def test_frames_are_embedded_in_bounded_batches(clip, source, monkeypatch):
+def test_frames_are_embedded_in_bounded_batches(clip, source, monkeypatch, backbone):
     sizes, towers = [], load(str(clip), "cpu")
     embed = towers.network.get_image_features
     monkeypatch.setattr(_image_text, "FRAMES_PER_BATCH", 2)
     monkeypatch.setattr(
         towers.network, "get_image_features", lambda pixels: sizes.append(len(pixels)) or embed(pixels)
     )
-    embedded = DualEncoder(str(clip)).prepare(source[0])["frames"]
+    embedded = DualEncoder(str(clip)).prepare(source[0], backbone)["frames"]
     assert sizes == [2, 2, 1] and embedded.shape == (5, 24)
     alone = [towers.embed_frames(frame[None])[0] for frame in source[0].frames]
     torch.testing.assert_close(embedded, torch.stack(alone), atol=1e-6, rtol=0)
@@ -240,9 +240,9 @@ def test_where_the_checkpoint_lies_and_how_it_is_asked_is_no_matter(tmp_path, mo
     assert asked.score(QUESTION, index, backbone).isfinite().all()
 
 
-def test_a_chunk_without_frames_is_one_clear_line(clip, source):
+def test_a_chunk_without_frames_is_one_clear_line(clip, source, backbone):
     with pytest.raises(X2LError, match="oracle dual_encoder: chunk 3 holds no frames"):
-        DualEncoder(str(clip)).prepare(replace(source[3], frames=None))
+        DualEncoder(str(clip)).prepare(replace(source[3], frames=None), backbone)
 
 
 # What cannot be loaded
@@ -313,24 +313,24 @@ def misplaced_pixels(folder: Path) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_wrong_checkpoint_is_one_line_that_names_the_field(tmp_path, source, break_it, reason):
+def test_a_wrong_checkpoint_is_one_line_that_names_the_field(tmp_path, source, break_it, reason, backbone):
     break_it(save_clip(tmp_path / "model"))
     (tmp_path / "model" / "own.py").write_text("raise SystemExit('remote code was run')")
     with pytest.raises(X2LError) as caught:
-        DualEncoder(str(tmp_path / "model")).prepare(source[0])
+        DualEncoder(str(tmp_path / "model")).prepare(source[0], backbone)
     (line,) = str(caught.value).splitlines()
     assert line.startswith(f"oracle.model: {tmp_path / 'model'} cannot be loaded, ") and reason in line
 
 
 @pytest.mark.parametrize("name", ["no/such/folder", "no such folder"])
-def test_what_is_neither_a_folder_nor_a_name_on_the_hub_is_one_line(source, name):
+def test_what_is_neither_a_folder_nor_a_name_on_the_hub_is_one_line(source, name, backbone):
     with pytest.raises(X2LError) as caught:
-        DualEncoder(name).prepare(source[0])
+        DualEncoder(name).prepare(source[0], backbone)
     (line,) = str(caught.value).splitlines()
     assert line.startswith(f"oracle.model: {name!r} is neither a checkpoint folder nor a model on the hub")
 
 
-def test_a_model_of_the_hub_is_taken_from_its_local_copy(clip, tmp_path, source, monkeypatch):
+def test_a_model_of_the_hub_is_taken_from_its_local_copy(clip, tmp_path, source, monkeypatch, backbone):
     """The hub's own layout on disk, without a network."""
     copy = tmp_path / "models--someone--small-clip"
     commit = "0123456789abcdef0123456789abcdef01234567"
@@ -340,16 +340,16 @@ def test_a_model_of_the_hub_is_taken_from_its_local_copy(clip, tmp_path, source,
     (copy / "snapshots" / commit).symlink_to(clip)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    features = [DualEncoder(name).prepare(source[0]) for name in ("someone/small-clip", str(clip))]
+    features = [DualEncoder(name).prepare(source[0], backbone) for name in ("someone/small-clip", str(clip))]
     assert torch.equal(features[0]["frames"], features[1]["frames"])
     with pytest.raises(X2LError, match="neither a checkpoint folder nor a model on the hub"):
-        DualEncoder("someone/absent").prepare(source[0])
+        DualEncoder("someone/absent").prepare(source[0], backbone)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
-def test_a_missing_device_is_one_line(clip, source):
+def test_a_missing_device_is_one_line(clip, source, backbone):
     with pytest.raises(X2LError, match=r"^oracle\.device: 'cuda' cannot be used"):
-        DualEncoder(str(clip), device="cuda").prepare(source[0])
+        DualEncoder(str(clip), device="cuda").prepare(source[0], backbone)
 
 
 # The embedded checkpoint
@@ -361,7 +361,7 @@ def test_the_embedded_oracle_finds_the_scene_of_a_detail(backbone):
     frames, no_tokens = np.stack(list(video.frames(0))), torch.zeros(8, 64)
     pairs = [Chunk(i, np.arange(2.0) + 2 * i, no_tokens, frames[2 * i : 2 * i + 2]) for i in range(12)]
     made = [
-        replace(bare, features={oracle.key: oracle.prepare(chunk)})
+        replace(bare, features={oracle.key: oracle.prepare(chunk, backbone)})
         for bare, chunk in zip(bare_index(12).chunks, pairs, strict=True)
     ]
     index = replace(bare_index(12), chunks=tuple(made))
@@ -505,7 +505,7 @@ def unbroken(recipe, tmp_path_factory) -> Path:
     return out
 
 
-def test_a_run_leaves_a_log_and_a_release_that_the_oracle_loads(unbroken, source):
+def test_a_run_leaves_a_log_and_a_release_that_the_oracle_loads(unbroken, source, backbone):
     lines = read_log(unbroken / "towers" / "log.jsonl")
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
     assert {"loss", "recall@1", "recall@3", "recall@1/scoped"} <= lines[0].keys()
@@ -513,7 +513,7 @@ def test_a_run_leaves_a_log_and_a_release_that_the_oracle_loads(unbroken, source
         load_file(unbroken / name / "model.safetensors") for name in ("dual_encoder", "towers")
     )
     assert all(torch.equal(released[name], trained[name].half()) for name in trained)
-    assert DualEncoder(str(unbroken / "dual_encoder")).prepare(source[0])["frames"].shape == (5, 24)
+    assert DualEncoder(str(unbroken / "dual_encoder")).prepare(source[0], backbone)["frames"].shape == (5, 24)
 
 
 class Killed(BaseException):

@@ -56,7 +56,7 @@ def test_attention_score_matches_the_reference():
     for i, entry in enumerate(case["oracle"]):
         visual = tensors[f"oracle{i}.visual_f16"].float().split(entry["block_tokens"])
         source = [Chunk(j, np.arange(len(block) // 144) * 1.0, block) for j, block in enumerate(visual)]
-        golden_index = with_features(bare_index(len(source)), AttentionScore(), source)
+        golden_index = with_features(bare_index(len(source)), AttentionScore(), source, None)
         scores = AttentionScore().score(
             QUESTION, golden_index, GivenQuery(tensors[f"oracle{i}.query"].float())
         )
@@ -67,9 +67,9 @@ def test_attention_score_matches_the_reference():
         assert {j for j, ratio in enumerate(plan.ratios) if ratio == 2} == set(entry["indices"])
 
 
-def with_features(index, oracle, source):
+def with_features(index, oracle, source, backbone):
     made = [
-        replace(chunk_kv, features={oracle.key: oracle.prepare(chunk)})
+        replace(chunk_kv, features={oracle.key: oracle.prepare(chunk, backbone)})
         for chunk_kv, chunk in zip(index.chunks, source, strict=True)
     ]
     return replace(index, chunks=tuple(made))
@@ -139,6 +139,27 @@ def test_llm_attention_is_that_of_one_pass_over_everything(backbone, pool):
 
 
 @torch.no_grad()
+def test_weights_are_formed_for_the_last_token_alone(backbone, index, monkeypatch):
+    """Of 60 tokens behind 150,000 cached ones, those of a 7B model would be 14 GB."""
+    rows, decoder = [], type(backbone.decoder)
+    forward = decoder.forward
+
+    def watched(self, input_ids=None, output_attentions=False, **inputs):
+        rows.append((bool(output_attentions), input_ids.shape[-1]))
+        return forward(self, input_ids=input_ids, output_attentions=output_attentions, **inputs)
+
+    monkeypatch.setattr(decoder, "forward", watched)
+    LLMAttention().score(QUESTION, index, backbone)
+    assert rows == [(False, len(backbone.encode_question(QUESTION)) - 1), (True, 1)]
+
+
+def test_what_was_said_before_does_not_count(backbone, index):
+    turns = (("What colour is the card?", "red"),)
+    alone, later = (LLMAttention().score(replace(QUESTION, history=h), index, backbone) for h in ((), turns))
+    assert torch.equal(alone, later)
+
+
+@torch.no_grad()
 def test_llm_attention_reads_the_coarsest_level(backbone, index):
     scores = LLMAttention("sum").score(QUESTION, index, backbone)
     only_high = index_of(backbone, VST(), ratios=(8,))
@@ -151,12 +172,12 @@ def test_llm_attention_reads_the_coarsest_level(backbone, index):
     [
         (((2.5, 3.0),), [0, 1, 0, 0]),
         (((3.0, 3.5),), [0, 1, 0, 0]),  # the chunk's last frame, at 3 s
-        (((3.5, 3.9),), [0, 0, 0, 0]),  # between two frames
+        (((3.5, 3.9),), [0, 1, 0, 0]),  # between two chunks: the last frame stands until the next
+        (((7.2, 7.9),), [0, 0, 0, 1]),
         (((0.0, 2.0),), [1, 0, 0, 0]),  # ends before the frame at 2 s
         (((0.0, 2.1),), [1, 1, 0, 0]),
         (((-5.0, 99.0),), [1, 1, 1, 1]),
         (((0.5, 1.0), (6.0, 7.0)), [1, 0, 0, 1]),
-        (((10.0, 12.0),), [0, 0, 0, 0]),
     ],
 )
 def test_annotated_marks_the_chunks_that_a_span_overlaps(backbone, spans_s, expected):
@@ -165,6 +186,6 @@ def test_annotated_marks_the_chunks_that_a_span_overlaps(backbone, spans_s, expe
     assert Annotated().score(question, bare_index(4), backbone).tolist() == expected
 
 
-@pytest.mark.parametrize("spans_s", [None, ()])
-def test_annotated_abstains_without_spans(backbone, spans_s):
+@pytest.mark.parametrize("spans_s", [None, (), ((10.0, 12.0),)])
+def test_annotated_abstains_without_spans_that_are_seen(backbone, spans_s):
     assert Annotated().score(Question("?", gold_spans_s=spans_s), bare_index(4), backbone) is None

@@ -76,6 +76,7 @@ def test_a_file_with_every_key(tmp_path):
         ("- a list", ["mapping"]),
         ("", ["mapping"]),
         ("ratios: [2", ["not YAML"]),
+        ("backbone: {name: x2l_tiny, model: 2026-11-22}", ["backbone: expected plain data", "date"]),
     ],
 )
 def test_wrong_recipes_name_file_and_field(tmp_path, text, expected):

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -227,6 +227,19 @@ def test_a_forgotten_dataclass_decorator_is_reported():
     assert "decorate the class with @dataclass" in error_of(registry.build, "selector", "no_decorator")
 
 
+def test_fields_by_keyword_only_are_fields():
+    @registry.register
+    @dataclass
+    class Keywords(Selector):
+        _: KW_ONLY
+        share: float = 0.5
+
+        def choose(self, scores, index):
+            return Plan((DROPPED,) * len(index.chunks))
+
+    assert registry.build("selector", {"name": "keywords", "share": 0.25}).share == 0.25
+
+
 def test_fields_that_are_not_plain_data_cannot_be_described():
     @registry.register
     @dataclass
@@ -257,6 +270,18 @@ def test_backbones_are_built_by_from_pretrained_and_described_by_their_fields():
     assert registry.describe(echo) == spec
     assert registry.describe(Echo()) == {"name": "echo"}
     assert "did you mean 'device'?" in error_of(registry.build, "backbone", {"name": "echo", "devise": "cpu"})
+
+
+def test_a_backbone_may_be_a_dataclass_and_needs_from_pretrained_only_by_name():
+    @dataclass
+    class Sized(Backbone):
+        size: int = 1
+
+    Sized.__abstractmethods__ = frozenset()
+    registry.register(Sized)
+    assert "from_pretrained" in error_of(registry.build, "backbone", {"name": "sized", "size": 2})
+    Sized.from_pretrained = classmethod(lambda cls, size=1: cls(size))
+    assert registry.describe(registry.build("backbone", {"name": "sized", "size": 2}))["size"] == 2
 
 
 def test_summary_reads_the_docstring(similar, ensemble):
@@ -294,6 +319,9 @@ def test_a_plugin_that_is_missing_or_broken_is_named(tmp_path):
     assert "no_such_module_x2l" in error_of(registry.load_plugin, "no_such_module_x2l")
     broken = tmp_path / "broken.py"
     broken.write_text("raise RuntimeError('two\\nlines')")
+    missing = tmp_path / "missing.py"
+    missing.write_text("open('its_own_data.txt')")
+    assert "its_own_data.txt" in error_of(registry.load_plugin, missing)
     message = error_of(registry.load_plugin, broken)
     assert "broken.py" in message and "RuntimeError: two lines" in message
 
@@ -304,8 +332,12 @@ def test_entry_points_of_installed_packages_are_methods(tmp_path, monkeypatch):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other-package\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
         "[x2l.oracles]\nfrom_elsewhere = other_package:FromElsewhere\nabsent = other_package:Absent\n"
+        "broken = broken_package:Broken\n"
     )
-    (tmp_path / "other_package.py").write_text(PLUGIN.format(name="FromElsewhere"))
+    # As packages do, it names the class where it is imported from, not where it is defined.
+    (tmp_path / "other_package.py").write_text("from other_private import FromElsewhere\n")
+    (tmp_path / "other_private.py").write_text(PLUGIN.format(name="FromElsewhere").replace("@register\n", ""))
+    (tmp_path / "broken_package.py").write_text("def")
     monkeypatch.syspath_prepend(tmp_path)
     registry._from_entry_points.cache_clear()  # packages do not come and go in a real process
     assert entry_points(group="x2l.oracles")
@@ -313,4 +345,5 @@ def test_entry_points_of_installed_packages_are_methods(tmp_path, monkeypatch):
     method = registry.build("oracle", {"name": "from_elsewhere", "weight": 0.5})
     assert registry.describe(method) == {"name": "from_elsewhere", "weight": 0.5}
     assert "other_package:Absent" in error_of(registry.get, "oracle", "absent")
+    assert "SyntaxError" in error_of(registry.get, "oracle", "broken")
     registry._from_entry_points.cache_clear()

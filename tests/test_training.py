@@ -215,7 +215,9 @@ def oracle_index(backbone, oracle, frames) -> VideoIndex:
     index = index_of_video(backbone, frames.flatten(0, 2), Shape(len(frames), frames.shape[1], 1, (1,), None))
     times_s = np.arange(frames.shape[1], dtype=float)
     chunks = tuple(
-        replace(kv, features={oracle.key: oracle.prepare(Chunk(kv.index, times_s, part.flatten(0, 1)))})
+        replace(
+            kv, features={oracle.key: oracle.prepare(Chunk(kv.index, times_s, part.flatten(0, 1)), backbone)}
+        )
         for kv, part in zip(index.chunks, frames, strict=True)
     )
     return replace(index, chunks=chunks)

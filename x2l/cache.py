@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from x2l.interfaces import Backbone
-from x2l.types import DROPPED, KV, Plan, VideoIndex, X2LError
+from x2l.types import DROPPED, KV, Plan, VideoIndex, X2LError, joined_positions, rotated_alike
 
 Positions = Literal["contiguous", "original"]
 
@@ -69,11 +69,14 @@ def planned_levels(index: VideoIndex, plan: Plan) -> list[KV]:
 
 
 def concatenate(pieces: Sequence[KV], device: torch.device | None = None) -> KV:
-    """One KV of all pieces in order: one buffer and one copy to the device, whatever their number."""
+    """One KV of all pieces in order: one buffer and one copy to the device, whatever their number.
+
+    All are as precise as the first. Raises X2LError if only some are rotated.
+    """
+    pieces = [kv.to(pieces[0].keys) for kv in pieces]
     buffer = torch.cat([kv.keys for kv in pieces] + [kv.values for kv in pieces], dim=-2)
-    positions = torch.cat([kv.positions for kv in pieces], dim=-1)
     keys, values = buffer.to(device).chunk(2, dim=-2)
-    return KV(keys, values, positions.to(device), pieces[0].rotated)
+    return KV(keys, values, joined_positions(pieces).to(device), rotated_alike(pieces))
 
 
 def filled_cache(

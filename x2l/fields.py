@@ -74,6 +74,8 @@ def _is_required(field) -> bool:
 
 def _require_own_decorator(cls: type) -> None:
     """A subclass that forgot @dataclass would ignore the fields it adds."""
+    if "__dataclass_fields__" in vars(cls):
+        return
     annotations = get_type_hints(cls)
     for name in get_annotations(cls).keys() - {f.name for f in fields(cls)}:
         if ClassVar not in (annotations[name], get_origin(annotations[name])):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def checkpoint_folder(model: str, field: str) -> Path:
 
     Raises X2LError naming `field`, the option that gave the model, if there is neither.
     """
-    if Path(model).is_dir():
+    if os.path.isdir(model):
         return Path(model)
     try:
         return Path(snapshot_download(model, allow_patterns=HUB_FILES))

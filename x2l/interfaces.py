@@ -1,4 +1,4 @@
-"""The four slots. Each is an abstract dataclass: its fields are its configuration.
+"""The four slots. Each is abstract. Fields are configuration; of a backbone, those of `from_pretrained`.
 
     Backbone    prompt and vision in, text out
     Compressor  chunks in, several levels of KVs out
@@ -14,6 +14,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar
 
 import torch
@@ -46,6 +47,13 @@ class Backbone(ABC):
 
     provides: ClassVar[frozenset[str]] = frozenset()
     """Capabilities by name ("vst", "attention", ...), matched with a method's `requires`."""
+    built_from: Mapping[str, Any] | None = None
+    """The {name, **fields} that `registry.build` made it from."""
+
+    @classmethod
+    def from_pretrained(cls, **fields: Any) -> Backbone:
+        """With its weights. To be built by name, a subclass overrides this; the parameters are its fields."""
+        raise X2LError(f"backbone {cls.__name__}: has no from_pretrained, cannot be built by name")
 
     @property
     @abstractmethod
@@ -73,7 +81,8 @@ class Backbone(ABC):
         """What the language model reads for chunk `index` of a video, from `position` on.
 
         A backbone whose model reads more than visual tokens (time stamps between frames, positions in space)
-        overrides this; the default is `embed`, one position for each token.
+        overrides this and tells where the next chunk starts, `next_position`; the default is `embed`, one
+        position for each token.
         """
         tokens = self.embed(clip.frames, clip.times_s)
         end = position + tokens.shape[-2]
@@ -210,7 +219,9 @@ class Oracle(ABC):
     @property
     def key(self) -> str:
         """What `prepare` depends on, as canonical JSON: the oracle's features are stored under it."""
-        decisive = {name: value for name, value in describe(self).items() if name not in self.not_prepared}
+        inner = {name: _keys(value) for name, value in vars(self).items() if any(_oracles(value))}
+        described = describe(self) | inner
+        decisive = {name: value for name, value in described.items() if name not in self.not_prepared}
         return json.dumps(decisive | ({"weights": self.identity} if self.identity else {}), sort_keys=True)
 
     @property
@@ -218,7 +229,11 @@ class Oracle(ABC):
         """Which weights of its own the oracle scores with; empty without any."""
         return ""
 
-    def prepare(self, chunk: Chunk) -> dict[str, Tensor]:
+    def with_inner(self) -> list[Oracle]:
+        """This oracle and those in its fields or in lists there: each stores what it prepares by itself."""
+        return [self, *(deeper for inner in _oracles(vars(self)) for deeper in inner.with_inner())]
+
+    def prepare(self, chunk: Chunk, backbone: Backbone) -> dict[str, Tensor]:
         """Question-free features to store with the chunk at index time, by name (default: none)."""
         return {}
 
@@ -238,6 +253,25 @@ class Oracle(ABC):
         self, question: Question, index: VideoIndex, backbone: Backbone
     ) -> Float[Tensor, " chunks"] | None:
         """One score per chunk, or None to abstain (then the selector decides without scores)."""
+
+
+def _oracles(value: Any) -> Iterator[Oracle]:
+    """The oracles that a field holds: one, or several in a list or a mapping."""
+    if isinstance(value, Oracle):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from chain.from_iterable(map(_oracles, value.values()))
+    elif isinstance(value, list | tuple):
+        yield from chain.from_iterable(map(_oracles, value))
+
+
+def _keys(value: Any) -> Any:
+    """A field that holds oracles as plain data, each spelt as its key."""
+    if isinstance(value, Oracle):
+        return json.loads(value.key)
+    if isinstance(value, Mapping):
+        return {name: _keys(item) for name, item in value.items()}
+    return [_keys(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 @dataclass

@@ -67,7 +67,7 @@ class Pipeline:
         check_ratios(self.ratios)
         if self.positions not in get_args(Positions):
             raise X2LError(f"positions: expected one of {get_args(Positions)}, got {self.positions!r}")
-        for part in (self.compressor, self.oracle):
+        for part in (self.compressor, *self.oracle.with_inner()):
             self._require(registry.name_of(type(part)), part.requires)
 
     def require_frame_features(self) -> None:
@@ -86,13 +86,16 @@ class Pipeline:
         Chunks that are scenes are found in a first pass over the frames.
         """
         video = video if isinstance(video, Footage) else open_video(video, progress=progress)
-        clock = Clock(self.backbone.device)
+        recipe, clock = self._index_recipe(video), Clock(self.backbone.device)
         lengths = self._chunk_lengths(video, clock, progress)
         with clock.span("prefill"):
             prefix = self.backbone.begin(video.facts)
             read = self.read(_clips(video, lengths, "index", progress), prefix.num_tokens, clock)
             stored = tuple(in_host_memory(chunk) for chunk in self.encode(prefix, read))
-        return VideoIndex(prefix.to("cpu"), stored, self._spec(video, clock))
+        spec = IndexSpec(
+            self.backbone.identity, self.backbone.geometry, recipe, video.fingerprint(), dict(clock.seconds)
+        )
+        return VideoIndex(prefix.to("cpu"), stored, spec)
 
     def read(self, clips: Iterable[Clip], position: int, clock: Clock | None = None) -> Iterator[Read]:
         """What the language model reads of each clip, from a position on, and what the oracle stores."""
@@ -102,9 +105,22 @@ class Pipeline:
             with clock.span("embed"):
                 chunk = self.backbone.read(number, clip, position)
                 position = chunk.next_position
+            if position is None:
+                name = registry.name_of(type(self.backbone))
+                raise X2LError(f"backbone {name}: read() must say next_position, where the chunk ends")
             with clock.span("prepare"), torch.no_grad():
-                prepared = {name: tensor.cpu() for name, tensor in self.oracle.prepare(chunk).items()}
-            yield chunk, {self.oracle.key: prepared} if prepared else {}
+                features = self._prepared(chunk)
+            yield chunk, features
+
+    def _prepared(self, chunk: Chunk) -> Features:
+        """What the oracle and those that it asks store of a chunk, in host memory."""
+        oracles = {oracle.key: oracle for oracle in self.oracle.with_inner()}
+        prepared = {key: oracle.prepare(chunk, self.backbone) for key, oracle in oracles.items()}
+        return {
+            key: {name: tensor.cpu() for name, tensor in features.items()}
+            for key, features in prepared.items()
+            if features
+        }
 
     def encode(self, prefix: KV, read: Iterable[Read]) -> Iterator[ChunkKV]:
         """Compress chunks behind the prefix, one after the other, on the backbone's device.
@@ -230,9 +246,16 @@ class Pipeline:
 
     @torch.no_grad()
     def plan(self, question: Question, index: VideoIndex) -> Plan:
-        """Which level of each chunk answers the question: the oracle scores, the selector chooses."""
+        """Which level of each chunk answers the question: the oracle scores, the selector chooses.
+
+        Warns where no chunk is kept. Raises X2LError for scores that are not one number per chunk.
+        """
         scores = self._scores(question, index) if self.selector.uses_scores else None
-        return self.selector.choose(scores, index).with_scores(scores)
+        plan = self.selector.choose(scores, index).with_scores(scores)
+        if not any(plan.ratios):
+            name = registry.name_of(type(self.selector))
+            warnings.warn(f"selector {name}: keeps no chunk, the answer is a guess", stacklevel=2)
+        return plan
 
     @torch.no_grad()
     def with_features(
@@ -270,15 +293,13 @@ class Pipeline:
             features = torch.cat([self.backbone.frame_features(clip.frames).float() for clip in clips])
         return scenes.chunk_frames(features) or equal
 
-    def _spec(self, video: Footage, clock: Clock) -> IndexSpec:
-        recipe = {
+    def _index_recipe(self, video: Footage) -> dict[str, Any]:
+        """What the index will say it was made with. Raises X2LError for a field that is not plain data."""
+        return {
             "compressor": registry.describe(self.compressor),
             "ratios": list(self.ratios),
             "chunk_frames": video.chunk_frames,
         }
-        return IndexSpec(
-            self.backbone.identity, self.backbone.geometry, recipe, video.fingerprint(), dict(clock.seconds)
-        )
 
     def _answer(self, index: VideoIndex, plan: Plan, text: str, clock: Clock) -> Answer:
         kept = index.planned_tokens(plan)
@@ -297,11 +318,12 @@ class Pipeline:
 
     def _scores(self, question: Question, index: VideoIndex) -> Float[Tensor, " chunks"] | None:
         scores = self.oracle.score(question, index, self.backbone)
-        if scores is not None and scores.shape != (len(index.chunks),):
-            name = registry.name_of(type(self.oracle))
-            raise X2LError(
-                f"oracle {name}: scores of shape {tuple(scores.shape)} for {len(index.chunks)} chunks"
-            )
+        name, num_chunks = registry.name_of(type(self.oracle)), len(index.chunks)
+        if scores is not None and scores.shape != (num_chunks,):
+            raise X2LError(f"oracle {name}: scores of shape {tuple(scores.shape)} for {num_chunks} chunks")
+        if scores is not None and scores.isnan().any():
+            chunk = int(scores.isnan().nonzero()[0])
+            raise X2LError(f"oracle {name}: the score of chunk {chunk} is not a number")
         return scores
 
     def _warn_unknown_words(self, question: Question) -> None:
@@ -325,9 +347,9 @@ def evidence(index: VideoIndex, plan: Plan) -> tuple[Span, ...]:
 
 
 def in_host_memory(chunk: ChunkKV) -> ChunkKV:
-    """Off the device. What is one object stays one object; packed and stored levels look after themselves."""
+    """Off the device. What is one object stays one object; a level without `to` lies on no device."""
     kvs = {id(level): level for level in chunk.levels.values()}
-    moved = {key: level.to("cpu") if isinstance(level, KV) else level for key, level in kvs.items()}
+    moved = {key: level.to("cpu") if hasattr(level, "to") else level for key, level in kvs.items()}
     levels = {ratio: moved[id(level)] for ratio, level in chunk.levels.items()}
     return replace(chunk, levels=levels)
 

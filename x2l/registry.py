@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
 import sys
 import zlib
@@ -21,7 +22,6 @@ from itertools import chain
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from x2l.errors import X2LError, unknown
 from x2l.fields import Build, arguments, join
@@ -30,7 +30,8 @@ SLOTS = {"backbone": "Backbone", "compressor": "Compressor", "oracle": "Oracle",
 """Each slot and the ABC in x2l.interfaces that its methods subclass. Its folder is the plural."""
 
 _registered: dict[str, dict[str, type]] = {slot: {} for slot in SLOTS}
-_backbone_specs: WeakKeyDictionary[Any, dict] = WeakKeyDictionary()
+_loaded_entry_points: dict[type, str] = {}
+"""Their names; an entry point may lead to a class by another path than where it is defined."""
 
 
 def register(target: type | str | None = None) -> Callable | type:
@@ -72,7 +73,7 @@ def build(slot: str, spec: Any, path: str = "") -> Any:
     make, given = _make_and_fields(slot, spec, path or slot)
     method = make(**arguments(make, given, path or slot, _builder))
     if slot == "backbone":
-        _backbone_specs[method] = {"name": name_of(type(method)), **_plain(given, slot)}
+        method.built_from = {"name": name_of(type(method)), **_plain(given, slot)}
     return method
 
 
@@ -89,8 +90,8 @@ def describe(method: Any) -> dict[str, Any]:
     Of a backbone, the fields that it was built with. Raises X2LError for a value that is not plain data.
     """
     name = name_of(type(method))
-    if not is_dataclass(method):
-        return dict(_backbone_specs.get(method, {"name": name}))
+    if slot_of(type(method)) == "backbone":
+        return dict(method.built_from or {"name": name})
     return {"name": name} | {
         f.name: _plain(getattr(method, f.name), f.name) for f in fields(method) if f.init
     }
@@ -98,6 +99,8 @@ def describe(method: Any) -> dict[str, Any]:
 
 def name_of(cls: type) -> str:
     """The registry name of a class; "module:Class" for one that has none."""
+    if cls in _loaded_entry_points:
+        return _loaded_entry_points[cls]
     slot = slot_of(cls)
     origin = _origin(cls)
     return next((name for name, known in _origins(slot).items() if known in (origin, cls.__module__)), origin)
@@ -125,13 +128,13 @@ def load_plugin(path_or_module: str | Path) -> None:
     Raises X2LError if it is missing or fails to import.
     """
     target = str(path_or_module)
+    if target.endswith(".py") and not os.path.isfile(target):
+        raise X2LError(f"plugin {target}: no such file")
     try:
         if target.endswith(".py"):
-            _import_file(Path(target).resolve(strict=True))
+            _import_file(Path(target).resolve())
         else:
             import_module(target)
-    except FileNotFoundError as error:
-        raise X2LError(f"plugin {target}: no such file") from error
     except Exception as error:  # whatever a user's code raises when it is imported
         reason = " ".join(str(error).split())
         raise X2LError(f"plugin {target}: cannot be imported, {type(error).__name__}: {reason}") from error
@@ -218,10 +221,12 @@ def _only_class(slot: str, module_name: str) -> type:
 def _load_entry_point(slot: str, name: str, origin: str) -> type:
     try:
         cls = EntryPoint(name, origin, _folder(slot)).load()
-    except (ImportError, AttributeError) as error:
-        raise X2LError(f"{slot} {name!r}: entry point {origin} cannot be loaded, {error}") from error
+    except Exception as error:  # whatever another package's code raises when it is imported
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise X2LError(f"{slot} {name!r}: entry point {origin} cannot be loaded, {reason}") from error
     if not (isinstance(cls, type) and issubclass(cls, _abc(slot))):
         raise X2LError(f"{slot} {name!r}: entry point {origin} is not a subclass of {SLOTS[slot]}")
+    _loaded_entry_points[cls] = name
     return cls
 
 

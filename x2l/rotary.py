@@ -6,22 +6,13 @@ Source: RoFormer (arXiv 2104.09864), halves layout of Llama and Qwen2.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 
 def rotate_half(x: Float[Tensor, "*shape dim"]) -> Float[Tensor, "*shape dim"]:
     low, high = x.chunk(2, dim=-1)
     return torch.cat((-high, low), dim=-1)
-
-
-def cos_sin(
-    positions: Int[Tensor, "*shape"], inv_freq: Float[Tensor, " half"], dtype: torch.dtype
-) -> tuple[Float[Tensor, "*shape dim"], Float[Tensor, "*shape dim"]]:
-    """cos and sin of the angles position * inv_freq, computed in fp32 and then cast."""
-    angles = positions[..., None].float() * inv_freq.float()
-    angles = torch.cat((angles, angles), dim=-1)
-    return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
 def rotate(

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
 
-def exact_convolutions() -> AbstractContextManager:
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
     """Without TF32, cuDNN's default for convolutions on CUDA: it would be felt in the third digit."""
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    switch, name, exact = _SWITCH
+    before = getattr(switch, name)
+    setattr(switch, name, exact)
+    try:
+        yield
+    finally:
+        setattr(switch, name, before)
+
+
+_CUDNN = torch.backends.cudnn
+# The old switch raises where somebody has used the new one.
+_SWITCH = (
+    (_CUDNN.conv, "fp32_precision", "ieee") if hasattr(_CUDNN, "conv") else (_CUDNN, "allow_tf32", False)
+)
 
 
 def in_full_precision(device_type: str) -> AbstractContextManager:

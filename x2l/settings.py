@@ -24,6 +24,11 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         raise X2LError(f"recipe {path}: not YAML, {' '.join(str(error).split())}") from error
     if not isinstance(data, Mapping):
         raise X2LError(f"recipe {path}: expected a mapping of keys to values")
+    for key, value in data.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:  # YAML also knows dates, sets and bytes
+            raise X2LError(f"recipe {path}: {key}: expected plain data, {error}") from error
     return {str(key): value for key, value in data.items()}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -63,7 +64,7 @@ _KV_PARTS = ("keys", "values", "positions")
 
 
 def save(index: VideoIndex, directory: str | Path) -> None:
-    """Write `index` as a directory, replacing an index that is there.
+    """Write `index` as a directory, replacing an index that is there. Packed levels are written unpacked.
 
     Raises X2LError if `directory` exists and is anything but an x2l index or empty.
     """
@@ -95,10 +96,10 @@ def load(directory: str | Path) -> VideoIndex:
 
 def check(index: VideoIndex, backbone: HasIdentity) -> None:
     """Raise X2LError, naming both values, if `index` was made with another model or geometry."""
-    made, asked = index.spec, backbone
-    differences = [f"backbone {made.backbone!r}, not {asked.identity!r}"] * (made.backbone != asked.identity)
+    made, identity = index.spec, backbone.identity
+    differences = [] if made.backbone == identity else [f"backbone {made.backbone!r}, not {identity!r}"]
     for name, value in asdict(made.geometry).items():
-        if value != (wanted := getattr(asked.geometry, name)):
+        if value != (wanted := getattr(backbone.geometry, name)):
             differences.append(f"{name} {value!r}, not {wanted!r}")
     if differences:
         raise X2LError(f"index: was made with {'; '.join(differences)}")
@@ -163,7 +164,7 @@ class _Writer:
 
 def require_replaceable(directory: Path) -> None:
     """Raise X2LError if `directory` exists and is anything but an x2l index or empty."""
-    if not directory.exists():
+    if not os.path.exists(directory):
         return
     if directory.is_dir():
         files = {path.name for path in directory.iterdir()}

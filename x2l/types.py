@@ -22,6 +22,10 @@ DROPPED = 0
 """The ratio that a Plan gives to a chunk that is left out of the cache."""
 
 
+MAX_OPTIONS = 26
+"""Of a question: one for each letter."""
+
+
 def check_ratios(ratios: Sequence[int]) -> None:
     """Raise X2LError unless `ratios` are different positive integers, at least one."""
     if not ratios or min(ratios) < 1 or len(set(ratios)) < len(ratios):
@@ -127,19 +131,35 @@ class KV:
 
 
 def joined(pieces: Iterable[KV]) -> KV:
-    """The tokens of all pieces in order, as one KV."""
+    """The tokens of all pieces in order, as one KV. Raises X2LError if only some are rotated."""
     pieces = list(pieces)
     return KV(
         torch.cat([kv.keys for kv in pieces], dim=-2),
         torch.cat([kv.values for kv in pieces], dim=-2),
-        torch.cat([kv.positions for kv in pieces], dim=-1),
-        pieces[0].rotated,
+        joined_positions(pieces),
+        rotated_alike(pieces),
     )
+
+
+def joined_positions(pieces: Sequence[KV]) -> Int[Tensor, "axes #layers #kv_heads tokens"]:
+    """Where all tokens stand; spelt out for each layer and head if one piece tells them apart."""
+    layers, kv_heads = (max(kv.positions.shape[dim] for kv in pieces) for dim in (1, 2))
+    return torch.cat([kv.positions.expand(-1, layers, kv_heads, -1) for kv in pieces], dim=-1)
+
+
+def rotated_alike(pieces: Sequence[KV]) -> bool:
+    """Whether the keys are rotated. Raises X2LError if only some are: each would be rotated as the first."""
+    if len({kv.rotated for kv in pieces}) > 1:
+        raise X2LError("keys: expected all before rotation, got some that are rotated already")
+    return pieces[0].rotated
 
 
 @runtime_checkable
 class Level(Protocol):
-    """One stored compression of a chunk: a KV, or anything that can become one (packed, on disk)."""
+    """One stored compression of a chunk: a KV, or anything that can become one (packed, on disk).
+
+    One that lies on a device has `to(device)`, as a KV has. On disk it is what it materialises as.
+    """
 
     @property
     def num_tokens(self) -> int: ...
@@ -244,6 +264,10 @@ class Question:
     gold_spans_s: tuple[tuple[float, float], ...] | None = None
     group: str = ""
     history: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self):
+        if len(self.options) > MAX_OPTIONS:
+            raise X2LError(f"question: {len(self.options)} options, expected at most {MAX_OPTIONS}, A to Z")
 
     @property
     def letters(self) -> list[str]:

@@ -17,7 +17,7 @@ class Brightness(Oracle):
 
     prefer: str = "bright"
 
-    def prepare(self, chunk):
+    def prepare(self, chunk, backbone):
         return {"mean": torch.tensor([chunk.frames.mean()], dtype=torch.float32)}
 
     def score(self, question, index, backbone):

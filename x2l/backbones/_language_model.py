@@ -26,7 +26,7 @@ from x2l.backbones._words import unknown_words
 from x2l.cache import filled_cache, next_position
 from x2l.interfaces import Backbone
 from x2l.rotary import rotate
-from x2l.types import KV, Geometry, Question, X2LError
+from x2l.types import KV, Geometry, Question, X2LError, joined_positions
 
 
 class LanguageModelBackbone(Backbone):
@@ -91,12 +91,17 @@ class LanguageModelBackbone(Backbone):
         return KV(
             torch.cat((_match_batch(memory.keys, new.keys), new.keys), dim=-2),
             torch.cat((_match_batch(memory.values, new.values), new.values), dim=-2),
-            torch.cat((memory.positions, new.positions), dim=-1),
+            joined_positions((memory, new)),
             rotated=True,
         )
 
     def placed(self, memory: KV | None, kv: KV) -> KV:
-        """`kv` as it stands behind `memory`: rotated, here to its own positions."""
+        """`kv` as it stands behind `memory`: rotated, here to its own positions.
+
+        Raises X2LError if it is rotated already.
+        """
+        if kv.rotated:
+            raise X2LError("keys: expected before rotation, got some that are rotated already")
         return KV(self.rotate(kv.keys, kv.positions), kv.values, kv.positions, rotated=True)
 
     def rotate(self, keys, positions):
@@ -126,8 +131,11 @@ class LanguageModelBackbone(Backbone):
         self, ids: Int[Tensor, " tokens"], cache: DynamicCache
     ) -> Float[Tensor, "layers heads cached"]:
         cached = cache.get_seq_length()
+        if len(ids) > 1:
+            # Weights are formed for each token that is read with them, and only the last one's are wanted.
+            self.decoder(**self._inputs(ids[:-1], cache))
         with _attention_weights(self.decoder):
-            output = self.decoder(**self._inputs(ids, cache), output_attentions=True)
+            output = self.decoder(**self._inputs(ids[-1:], cache), output_attentions=True)
         return torch.stack([weights[0, :, -1, :cached] for weights in output.attentions])
 
     def generate(self, ids: Int[Tensor, " tokens"], cache: DynamicCache, **options: Any) -> str:

@@ -59,9 +59,27 @@ def _run(args: list[str]) -> int:
         return _refuse(str(error))
     except click.ClickException as error:
         return _refuse(error.format_message())
+    except PermissionError as error:
+        return _refuse(f"{error.filename}: {error.strerror}")
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        return _refuse(f"{_MEMORY}: {error}")
     except click.Abort:
         click.echo("x2l: interrupted", err=True)
         return INTERRUPTED
+
+
+_MEMORY = (
+    "out of memory on the device, `x2l plan` tells what is needed; "
+    "less is with --dtype bf16, --max-frames or a smaller backbone.max_pixels"
+)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Without importing torch, which a process that ran out of its memory has done."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 def _refuse(message: str) -> int:

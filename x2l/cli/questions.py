@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from x2l.errors import X2LError
 from x2l.fields import arguments
+from x2l.files import read_json
 from x2l.types import Question
 
 
@@ -29,12 +29,7 @@ def load(path: str | Path) -> list[Question]:
 
     A question without an id is called by its number, from 1. Raises X2LError naming file and field.
     """
-    try:
-        items = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise X2LError(f"{path}: cannot be read, {error.strerror}") from error
-    except ValueError as error:
-        raise X2LError(f"{path}: not JSON, {error}") from error
+    items = read_json(Path(path))
     if not isinstance(items, list) or not items:
         raise X2LError(f"{path}: expected a JSON list of at least one question")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -112,4 +113,5 @@ def open_source(source: str, options: Options) -> tuple[Pipeline, VideoIndex]:
 
 def _is_index(source: Path) -> bool:
     """A folder with a manifest; also one without pictures, so that loading says what is missing."""
-    return source.is_dir() and ((source / store.MANIFEST).exists() or not is_stills(source))
+    # os.path: a question in the place of the source may be too long for the file system.
+    return os.path.isdir(source) and ((source / store.MANIFEST).exists() or not is_stills(source))

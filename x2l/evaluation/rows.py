@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from torch import Tensor
-
 from x2l import registry
 from x2l.errors import X2LError
 from x2l.interfaces import Backbone, Oracle
 from x2l.pipeline import Pipeline
 from x2l.recipe import Recipe, build_pipeline
-from x2l.types import Chunk, ChunkKV, VideoIndex
+from x2l.types import VideoIndex
 from x2l.video import open_video
 
 INDEXED = ("backbone", "compressor", "ratios", "chunk_frames", "sampling")
@@ -51,8 +49,7 @@ def index(group: Sequence[Row], path: Path) -> VideoIndex:
     recipe, pipeline = group[0].recipe, group[0].pipeline
     together = Together([row.pipeline.oracle for row in group])
     video = open_video(path, recipe.sampling, chunk_frames=recipe.chunk_frames)
-    shared = replace(pipeline, oracle=together).index(video)
-    return replace(shared, chunks=tuple(together.split(chunk) for chunk in shared.chunks))
+    return replace(pipeline, oracle=together).index(video)
 
 
 @dataclass
@@ -60,27 +57,6 @@ class Together(Oracle):
     """Lets several oracles look at each chunk while its frames are at hand; it scores nothing itself."""
 
     oracles: list[Oracle] = field(default_factory=list)
-
-    key = "together"
-
-    def __post_init__(self):
-        self._by_key = {oracle.key: oracle for oracle in self.oracles}
-
-    def prepare(self, chunk: Chunk) -> dict[str, Tensor]:
-        prepared = {oracle_key: oracle.prepare(chunk) for oracle_key, oracle in self._by_key.items()}
-        return {
-            json.dumps([oracle_key, name]): tensor
-            for oracle_key, features in prepared.items()
-            for name, tensor in features.items()
-        }
-
-    def split(self, chunk: ChunkKV) -> ChunkKV:
-        """The chunk with the features under the oracles that they belong to."""
-        features: dict[str, dict[str, Tensor]] = {}
-        for together, tensor in chunk.features.get(self.key, {}).items():
-            oracle_key, name = json.loads(together)
-            features.setdefault(oracle_key, {})[name] = tensor
-        return replace(chunk, features=features)
 
     def score(self, question, index, backbone) -> None:
         return None

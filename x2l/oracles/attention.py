@@ -34,7 +34,7 @@ class AttentionScore(Oracle):
     similarity: Literal["dot", "cosine"] = "dot"
     pool: Literal["max", "mean"] = "max"
 
-    def prepare(self, chunk: Chunk) -> dict[str, Tensor]:
+    def prepare(self, chunk: Chunk, backbone: Backbone) -> dict[str, Tensor]:
         return {"frames": self._compared(chunk.tokens_by_step()).mean(dim=1)}
 
     def score(self, question: Question, index: VideoIndex, backbone: Backbone) -> Float[Tensor, " chunks"]:

@@ -48,7 +48,7 @@ class DualEncoder(Oracle):
     def _checkpoint(self) -> str:
         return self.model or str(WEIGHTS)
 
-    def prepare(self, chunk: Chunk) -> dict[str, Tensor]:
+    def prepare(self, chunk: Chunk, backbone: Backbone) -> dict[str, Tensor]:
         """One embedding per frame. Raises X2LError for a chunk without frames."""
         if chunk.frames is None:
             raise X2LError(f"oracle dual_encoder: chunk {chunk.index} holds no frames, only visual tokens")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -35,7 +35,9 @@ class LLMAttention(Oracle):
     def score(self, question: Question, index: VideoIndex, backbone: Backbone) -> Float[Tensor, " chunks"]:
         coarse = max(index.ratios)
         cache = assemble(index, Plan((coarse,) * len(index.chunks)), backbone)
-        attention = backbone.attention(backbone.encode_question(question), cache)
+        # As for every oracle, what was said before does not count.
+        ids = backbone.encode_question(replace(question, history=()))
+        attention = backbone.attention(ids, cache)
         per_token = attention.float().mean(dim=(0, 1)).cpu()[index.prefix.num_tokens :]
         sizes = [chunk.levels[coarse].num_tokens for chunk in index.chunks]
         # Behind the chunks is what the model reads after any video.

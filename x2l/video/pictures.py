@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ def is_picture(path: Path) -> bool:
 
 
 def holds_pictures(folder: Path) -> bool:
-    return folder.is_dir() and any(map(is_picture, folder.iterdir()))
+    return os.path.isdir(folder) and any(map(is_picture, folder.iterdir()))
 
 
 def pictures_in(folder: Path) -> tuple[Path, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ class Stills(Footage):
 
 def is_stills(path: Path) -> bool:
     """Whether a path names pictures (a folder of them, or one), not a video file."""
-    return holds_pictures(path) or (is_picture(path) and not path.is_dir())
+    return holds_pictures(path) or (is_picture(path) and not os.path.isdir(path))
 
 
 def open_stills(
