@@ -348,8 +348,7 @@ def test_what_the_machine_refuses_is_one_line(refused, folder, monkeypatch, erro
         raise error
 
     monkeypatch.setattr(Pipeline, "index", refuse)
-    ask = ["ask", folder / "needles.mp4", QUESTION, *with_model(folder)]
-    assert expected in refused(*ask)
+    assert expected in refused("ask", folder / "needles.mp4", QUESTION, *with_model(folder), "--quiet")
 
 
 def test_a_refused_index_leaves_everything_as_it_was(refused, folder, tmp_path):
