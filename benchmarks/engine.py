@@ -1,6 +1,6 @@
 """What the engine costs beside plain transformers: pre-fill, decoding, assembly.
 
-    python benchmarks/engine.py --out benchmarks/engine_cpu.json
+    python benchmarks/engine.py --chunks 2 --out benchmarks/engine_cpu.json
 
 Both sides run in turns in one process on one thread, so that a noisy machine hits both alike; figures are
 medians, and ratios are medians of the ratios of neighbouring turns. Weights are random: 8 layers, width 896.

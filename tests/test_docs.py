@@ -1,27 +1,73 @@
-"""The pages in docs, followed to the letter."""
+"""The pages in docs and CONTRIBUTING, followed to the letter; recipes of trainings are in their own tests."""
 
+import json
 import re
 import shlex
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from stock_models import FOLDER, QUESTION, TEXT, TOWER, read_and_seen, video
 from transformers import AutoTokenizer, LlavaNextVideoConfig, LlavaNextVideoForConditionalGeneration
 
 from x2l import registry
+from x2l.backbones.x2l_tiny import X2LTiny
 from x2l.cli import main
+from x2l.evaluation.claims import Claim
+from x2l.evaluation.data import DATA
+from x2l.evaluation.recipe import _Keys
+from x2l.evaluation.scoring import is_right
+from x2l.needles import backgrounds
+from x2l.needles.dataset import Record, read_dataset
+from x2l.needles.questions import GROUPS, ask_all
+from x2l.needles.world import write_script
+from x2l.recipe import Recipe
+from x2l.types import Question
 from x2l.video import Sampling, open_video
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "needles.mp4"
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "examples" / "needles.mp4"
 STOCK = FOLDER / "llava_next_video"
-PAGE = Path(__file__).parents[1] / "docs" / "bring_your_own_model.md"
+PAGE = ROOT / "docs" / "bring_your_own_model.md"
+NEEDLES, EVALUATION = ROOT / "docs" / "needles.md", ROOT / "docs" / "evaluation.md"
+POST_TRAINING, CONTRIBUTING = ROOT / "docs" / "post_training.md", ROOT / "CONTRIBUTING.md"
+FOLLOWED = {PAGE, NEEDLES, EVALUATION, POST_TRAINING, ROOT / "docs" / "training_data.md"}
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+def blocks(language: str, page: Path = PAGE) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+
+
+def commands(page: Path) -> list[list[str]]:
+    lines = [line for block in blocks("bash", page) for line in block.splitlines()]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("x2l ")]
+
+
+def rows(page: Path, heading: str) -> list[list[str]]:
+    """The cells of the table under a heading row that begins like this."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(heading)) + 2
+    end = next(i for i, line in enumerate([*lines, ""]) if i >= start and not line.startswith("|"))
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[start:end]]
+
+
+def named(cell: str) -> list[str]:
+    return re.findall(r"`(\w+)`", cell)
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A folder in which a page's relative paths exist and what it writes is thrown away."""
+    for name in ("examples", "recipes"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "_registered", {slot: {} for slot in registry.SLOTS})
+    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +132,108 @@ def test_the_command_of_the_page_answers(checkpoint, plugin, capsys):
 def test_every_field_of_the_table_exists(backbone):
     names = re.findall(r"^\| `(\w+)", PAGE.read_text(encoding="utf-8"), re.M)
     assert len(names) == 8 and all(hasattr(backbone, name) for name in names)
+
+
+def test_every_page_is_followed_and_its_links_lead_somewhere():
+    assert set((ROOT / "docs").glob("*.md")) == FOLLOWED
+    for page in (*FOLLOWED, CONTRIBUTING, ROOT / "README.md", ROOT / "recipes" / "README.md"):
+        for link in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+            path, _, anchor = link.partition("#")
+            if "://" in link:
+                continue
+            target = (page.parent / path).resolve() if path else page
+            assert target.exists(), f"{page.name}: {link}"
+            if anchor:
+                heads = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.M)
+                assert anchor in {head.lower().replace(" ", "-") for head in heads}, f"{page.name}: {link}"
+
+
+def sample_script():
+    """That of examples/needles.mp4: see examples/make_sample.py."""
+    num_backgrounds = len(backgrounds.load("eval", 2026))
+    return write_script(
+        np.random.default_rng(2026), 22, last_scene_seconds=5, num_backgrounds=num_backgrounds
+    )
+
+
+def test_the_questions_of_the_page_are_about_the_sample_video():
+    shown, script = rows(NEEDLES, "| kind | group"), sample_script()
+    assert [named(kind) + named(group) for kind, group, *_ in shown] == [
+        list(item) for item in GROUPS.items()
+    ]
+    for (kind,), text, answer in ((named(cell), text, answer) for cell, _, text, answer in shown):
+        draws = (ask_all(script, np.random.default_rng(i), {kind: 100}, inner_only=True) for i in range(300))
+        assert any((q.text, q.answer) == (text, answer) for asked in draws for q in asked), text
+
+
+def test_the_command_of_the_page_writes_needle_videos(checkout, capsys):
+    (command,) = commands(NEEDLES)
+    assert main([*command, "--quiet"]) == 0
+    folder = checkout / command[command.index("--out") + 1]
+    items = read_dataset(folder)
+    assert len(items) == 2 and all(len(asked) > 3 for _, asked in items)
+    assert (folder / "dataset.json").is_file() and "sha256" in NEEDLES.read_text()
+
+
+def test_an_evaluation_of_own_videos_follows_the_page(checkout, capsys):
+    (checkout / "data").mkdir()
+    shutil.copy(EXAMPLE, checkout / "data" / "park.mp4")
+    (checkout / "data" / "questions.json").write_text(blocks("json", EVALUATION)[0])
+    for text in blocks("yaml", EVALUATION):
+        (checkout / re.match(r"# (\S+)", text).group(1)).write_text(text)
+    assert len(commands(EVALUATION)) == 2
+    few = {"eval": ["--set", "base.sampling.num_frames=20"], "ask": ["--num-frames", "20"]}
+    for command in commands(EVALUATION):
+        assert main([*command, *few[command[0]], "--quiet"]) == 0
+    lines = [json.loads(line) for line in (checkout / "runs" / "own" / "results.jsonl").open()]
+    asked = {line["question"]: (line["kind"], line["group"], line["num_options"]) for line in lines}
+    assert asked == {"colour-0": ("colour", "detail", 3), "count-0": ("count", "count", 0)}
+
+
+def test_what_the_page_calls_right_is():
+    judged = rows(EVALUATION, "| answer | said")
+    assert len(judged) > 3
+    for answer, said, verdict in judged:
+        assert is_right(said, Question("?", answer=answer)) is (verdict == "right"), said
+
+
+def test_every_key_of_an_evaluation_is_on_the_page():
+    keys = {
+        name: meaning
+        for (name,), meaning in ((named(key), text) for key, text in rows(EVALUATION, "| key |"))
+    }
+    assert list(keys) == [field.name for field in fields(_Keys)]
+    assert {field.name for field in fields(Recipe)} == set(named(keys["base"]))
+    of_data = {field.name for source in DATA.values() for field in fields(source)}
+    assert of_data | set(DATA) == set(named(keys["data"]))
+    claimed = [name for row in rows(EVALUATION, "| key of a claim") for name in named(row[0])]
+    assert sorted(claimed) == sorted(field.name for field in fields(Claim))
+    of_record = [name for row in rows(EVALUATION, "| field of a record") for name in named(row[0])]
+    assert sorted(of_record) == sorted(field.name for field in fields(Record))
+
+
+def test_what_a_training_leaves_is_asked_as_the_page_says(checkout, capsys):
+    fit, ask = commands(POST_TRAINING)[:2]
+    model = Path(ask[-1].removeprefix("backbone.model="))
+    assert model.parent == Path(fit[fit.index("--out") + 1])
+    shutil.copytree(X2LTiny.default_model, model)
+    assert main([*ask, "--quiet", "--num-frames", "20"]) == 0
+    assert "does not know" not in capsys.readouterr().err
+
+
+def test_an_oracle_of_ones_own_is_a_row_of_a_table(checkout, capsys):
+    (code,) = (block for block in blocks("python", CONTRIBUTING) if block.startswith("# mine.py"))
+    (checkout / "mine.py").write_text(code)
+    (command,) = commands(CONTRIBUTING)
+    assert main([*command, "--smoke", "--quiet"]) == 0
+    assert "\n| mine | " in capsys.readouterr().out
+
+
+def test_the_citation_names_the_paper():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    paper = cited["preferred-citation"]
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert paper["title"] in text and paper["url"] in text
+    assert cited["version"] == re.search(
+        r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.M
+    ).group(1)

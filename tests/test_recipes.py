@@ -10,10 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from stock_models import checkpoint
 
 from x2l.backbones.x2l_tiny import X2LTiny
 from x2l.evaluation import run
+from x2l.evaluation.claims import judge, read_claims
 from x2l.evaluation.data import asked_hash
 from x2l.evaluation.recipe import Evaluation
 
@@ -114,11 +116,26 @@ def test_what_does_not_work_is_told_with_the_numbers_measured():
     def kind(name, row, kind):
         return f"{results[name]['rows'][row]['accuracy_by_kind'][kind]:.2f}"
 
+    def loses_the_gist(gaps):
+        """Whether a loss on the gist is more than noise."""
+        return gaps["holistic"]["interval"][0] > 0
+
     def chance(name, kind):
         return f"{results[name]['chance_by_kind'][kind]:.2f}"
 
     def at(row, length):
         return f"{results['fig2']['rows'][row]['accuracy'][f'{length} frames']['mean']:.2f}"
+
+    def short(name, row, other, group):
+        return less(name, row, other, group).split()[0]
+
+    def in_training(ratio):
+        """Percent of the language steps of x2l-tiny at a ratio."""
+        stages = yaml.safe_load((FOLDER / "train_tiny.yaml").read_text())["language"]["stages"]
+        shares = [
+            stage["num_steps"] * stage["ratios"][ratio] / sum(stage["ratios"].values()) for stage in stages
+        ]
+        return f"{100 * sum(shares) / sum(stage['num_steps'] for stage in stages):.0f} %"
 
     def gain(name, row, other):
         return less(name, other, row, "all").replace("-", "")
@@ -130,8 +147,12 @@ def test_what_does_not_work_is_told_with_the_numbers_measured():
     for said in (
         f"{less('spine', attention, 'uniform 2x', 'all')} below 2x on all 900 questions of the spine",
         f"{less('table1', dual, 'uniform 2x', 'all')} at 24 scenes with the dual encoder",
-        f"on details by {less('spine', 'uncompressed', 'uniform 2x', 'detail')} (bar: 0.02)",
-        f"in counting by {less('spine', 'uncompressed', 'uniform 2x', 'counting').replace('-', '')}",
+        f"with six {less('fig3', 'k = 6', 'uniform 2x', 'holistic')}, where all questions together still "
+        f"lose {less('fig3', 'k = 6', 'uniform 2x', 'all')} ",
+        f"on details by {less('spine', 'uncompressed', 'uniform 2x', 'detail')} at 16 scenes (bar: 0.02) "
+        f"and by {less('table1', 'uncompressed', 'uniform 2x', 'detail')} at 24;",
+        f"on counting by {less('spine', 'uncompressed', 'uniform 2x', 'counting').replace('-', '')} at 16.",
+        f"{in_training('1')} of its language steps were uncompressed, {in_training('2')} at 2x",
         f"4x, never trained, reads {kind('table2', 'uniform 4x', 'detail')} of the details",
         f"8x {kind('control', 'VSTs 8x', 'detail')}",
         f"comes next: {kind('spine', 'uniform 2x', 'after')} at 2x, below the {chance('spine', 'after')} of",
@@ -147,7 +168,9 @@ def test_what_does_not_work_is_told_with_the_numbers_measured():
         f"24 scenes: {kind('table1', 'uniform 2x', 'pattern')} at 2x, "
         f"{kind('table1', 'uniform 32x', 'pattern')} at 32x, {kind('table1', dual, 'pattern')} with the dual",
         f"holistic questions lose {less('table6', 'without H-KVs', 'full', 'holistic')}, short of",
-        f"gain {less('control', 'low resolution 2x', 'VSTs 2x', 'detail')} on details at 2x",
+        f"gain {less('control', 'low resolution 2x', 'VSTs 2x', 'detail')} on details at 2x "
+        f"and {short('control', 'low resolution 8x', 'VSTs 8x', 'detail')} at 8x",
+        f"about 8x gain {short('control', 'low resolution 8x', 'bi-level, about 8x', 'detail')} on averaged",
         f"training, {less('control', 'mean-pooled KVs 2x', 'VSTs 2x', 'detail')} at 2x",
         f"rank 16) gain {gain('lora_gain', 'adapted', 'before')} on held-out videos",
         f"({kind('lora_gain', 'before', 'tally')} to {kind('lora_gain', 'adapted', 'tally')};",
@@ -158,6 +181,42 @@ def test_what_does_not_work_is_told_with_the_numbers_measured():
         f"{below_2x('bi-level, trained bi-level', '2x, trained at 2x')} below 2x on questions of all kinds",
     ):
         assert said in text, said
+    assert all(loses_the_gist(results["fig3"]["differences"]["uniform 2x"][f"k = {k}"]) for k in (4, 5, 6))
+
+    page = (FOLDER / "README.md").read_text()
+    for said in (
+        f"dual_encoder and attention read {kind('table3', 'dual encoder', 'detail')}, "
+        f"llm_attention {kind('table3', 'llm_attention', 'detail')};",
+        f"at 2,048 the right chunk gives back {at('bi-level annotated top-3', 2048)}.",
+        f"below 2x before and after (-{below_2x('bi-level, before', '2x, before')}, "
+        f"-{below_2x('bi-level, trained bi-level', '2x, trained at 2x')})",
+    ):
+        assert said in page, said
+    assert kind("table3", "dual encoder", "detail") == kind("table3", "attention", "detail")
+
+
+def test_every_recipe_is_listed_with_its_command():
+    publish = runpy.run_path(str(FOLDER / "publish.py"))
+    trained = {path.stem for path in FOLDER.glob("*.yaml")} - {path.stem for path in RECIPES}
+    assert trained == set(publish["FITS"])
+    table = publish["files_table"]()
+    for name, out in publish["FITS"].items():
+        assert f"`x2l fit recipes/{name}.yaml --out runs/{out}`" in table
+    published = {path.stem for path in (FOLDER / "results").glob("*.json")}
+    assert published <= set(publish["TIMES"]) <= {path.stem for path in FOLDER.glob("*.yaml")}
+    assert "--out runs/vst` | `runs/plain` |" in table
+
+
+def test_figure_2_can_be_asked_for_10000_frames():
+    """As its first lines say: all frames are looked at, and what no claim names is not judged."""
+    comment = " ".join(line.lstrip("# ") for line in (FOLDER / "fig2.yaml").read_text().splitlines()[:8])
+    options = re.findall(r"--set '?([^'\s`]+)", comment)
+    evaluation = Evaluation.load(FOLDER / "fig2.yaml", options)
+    assert evaluation.data.lengths == (10000,) and evaluation.data.num == 1
+    assert {row.sampling.max_frames for row in evaluation.rows.values()} == {None}
+    for claim in read_claims(evaluation.mapping["claims"]):
+        judged = judge(claim, {}, {}, {"10000 frames": 0.1, "all": 0.1})
+        assert judged["value"] is None and not judged["holds"]
 
 
 def test_the_trainings_behind_an_evaluation_are_known():
