@@ -56,10 +56,9 @@ def test_attention_score_matches_the_reference():
     for i, entry in enumerate(case["oracle"]):
         visual = tensors[f"oracle{i}.visual_f16"].float().split(entry["block_tokens"])
         source = [Chunk(j, np.arange(len(block) // 144) * 1.0, block) for j, block in enumerate(visual)]
-        golden_index = with_features(bare_index(len(source)), AttentionScore(), source, None)
-        scores = AttentionScore().score(
-            QUESTION, golden_index, GivenQuery(tensors[f"oracle{i}.query"].float())
-        )
+        given = GivenQuery(tensors[f"oracle{i}.query"].float())
+        golden_index = with_features(bare_index(len(source)), AttentionScore(), source, given)
+        scores = AttentionScore().score(QUESTION, golden_index, given)
         torch.testing.assert_close(scores, tensors[f"oracle{i}.chunk_scores"].float(), atol=1e-4, rtol=1e-4)
         best_first = scores.argsort(descending=True)[: entry["topk"]]
         assert best_first.tolist() == tensors[f"oracle{i}.topk"].tolist() == entry["indices"]
