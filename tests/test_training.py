@@ -110,6 +110,14 @@ def test_packed_batched_logits_equal_those_of_each_question_of_each_video(module
     assert torch.equal(labels, torch.cat(alone_labels))
 
 
+def test_a_question_may_be_read_before_the_video_is_looked_at(backbone):
+    packed = batch_with(backbone, "1").packed
+    usual, last = packed.mask(7), packed.mask(7, is_read_last=True)
+    assert usual[..., :7].all() and torch.equal(usual[..., 7:], last[..., 7:])
+    looks = last[:, 0, :, :7]
+    assert torch.equal(looks.all(-1), packed.labels != IGNORED) and torch.equal(looks.all(-1), looks.any(-1))
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("ratios", ["1", "2", "8", "2/8"])
 def test_a_batch_is_encoded_as_each_of_its_videos(backbone, ratios):

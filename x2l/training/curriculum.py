@@ -30,6 +30,7 @@ class Stage:
     unique_pairs, filler_pairs: see x2l.needles.world.write_script.
     seconds_per_chunk: how long a chunk is said to last, however few frames it has; None: a second per frame.
     time_weight: of the loss on when a named scene was seen, for questions of order.
+    is_read_last: the words of a question do not see the video, only the tokens that write the answer do.
     """
 
     num_steps: int
@@ -43,6 +44,7 @@ class Stage:
     filler_pairs: int = NUM_PAIRS - MAX_UNIQUE_PAIRS
     seconds_per_chunk: float | None = None
     time_weight: float = 0.0
+    is_read_last: bool = False
 
     def check(self, path: str) -> None:
         """Raise X2LError naming the field under `path` that no video can have."""

@@ -83,7 +83,7 @@ class LanguageModule(TrainingModule):
         output = self.network.model(
             input_ids=packed.ids,
             past_key_values=cache,
-            attention_mask=packed.mask(num_cached),
+            attention_mask=packed.mask(num_cached, self.curriculum.stage(self.step).is_read_last),
             position_ids=num_cached + packed.positions,
             use_cache=True,
         )

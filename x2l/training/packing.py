@@ -29,11 +29,17 @@ class Packed:
     segments: Int[Tensor, "batch tokens"]
     labels: Int[Tensor, "batch tokens"]
 
-    def mask(self, num_cached: int) -> Bool[Tensor, "batch 1 tokens cached_and_tokens"]:
-        """True where a token may look: the cache, and earlier tokens of its own question."""
+    def mask(
+        self, num_cached: int, is_read_last: bool = False
+    ) -> Bool[Tensor, "batch 1 tokens cached_and_tokens"]:
+        """True where a token may look: the cache, and earlier tokens of its own question.
+
+        is_read_last: only the tokens that write an answer look at the cache, behind the whole question.
+        """
         same = self.segments[:, :, None] == self.segments[:, None, :]
         causal = torch.ones(same.shape[-2:], dtype=torch.bool, device=same.device).tril()
-        cached = torch.ones(*same.shape[:2], num_cached, dtype=torch.bool, device=same.device)
+        looks = (self.labels != IGNORED) | torch.tensor(not is_read_last, device=same.device)
+        cached = looks[:, :, None].expand(-1, -1, num_cached)
         return torch.cat((cached, same & causal), dim=-1)[:, None]
 
     def to(self, device: torch.device) -> Packed:
