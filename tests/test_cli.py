@@ -336,6 +336,13 @@ def test_wrong_sources_are_named(refused, folder, tmp_path):
     assert "File name too long" in refused("index", "Is it day or night? " * 20, "-o", tmp_path / "index")
 
 
+def raising(error):
+    def index(*_):
+        raise error
+
+    return index
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -344,11 +351,18 @@ def test_wrong_sources_are_named(refused, folder, tmp_path):
     ],
 )
 def test_what_the_machine_refuses_is_one_line(refused, folder, monkeypatch, error, expected):
-    def refuse(*_):
-        raise error
-
-    monkeypatch.setattr(Pipeline, "index", refuse)
+    monkeypatch.setattr(Pipeline, "index", raising(error))
     assert expected in refused("ask", folder / "needles.mp4", QUESTION, *with_model(folder), "--quiet")
+
+
+def test_an_interruption_is_one_line_and_a_bug_is_raised(x2l, folder, monkeypatch):
+    ask = ["ask", folder / "needles.mp4", QUESTION, *with_model(folder), "--quiet"]
+    monkeypatch.setattr(Pipeline, "index", raising(KeyboardInterrupt()))
+    code, out, err = x2l(*ask)
+    assert (code, out, err.strip()) == (130, "", "x2l: interrupted")
+    monkeypatch.setattr(Pipeline, "index", raising(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError, match="a bug"):
+        x2l(*ask)
 
 
 def test_a_refused_index_leaves_everything_as_it_was(refused, folder, tmp_path):

@@ -101,6 +101,7 @@ class Pipeline:
         """What the language model reads of each clip, from a position on, and what the oracle stores."""
         # Where nobody asks for the seconds, nobody waits for a device.
         clock = clock or Clock(torch.device("cpu"))
+        oracles = {oracle.key: oracle for oracle in self.oracle.with_inner()}
         for number, clip in enumerate(clock.spans("decode", clips)):
             with clock.span("embed"):
                 chunk = self.backbone.read(number, clip, position)
@@ -109,12 +110,11 @@ class Pipeline:
                 name = registry.name_of(type(self.backbone))
                 raise X2LError(f"backbone {name}: read() must say next_position, where the chunk ends")
             with clock.span("prepare"), torch.no_grad():
-                features = self._prepared(chunk)
+                features = self._prepared(chunk, oracles)
             yield chunk, features
 
-    def _prepared(self, chunk: Chunk) -> Features:
-        """What the oracle and those that it asks store of a chunk, in host memory."""
-        oracles = {oracle.key: oracle for oracle in self.oracle.with_inner()}
+    def _prepared(self, chunk: Chunk, oracles: Mapping[str, Oracle]) -> Features:
+        """What the oracle and those that it asks store of a chunk by their keys, in host memory."""
         prepared = {key: oracle.prepare(chunk, self.backbone) for key, oracle in oracles.items()}
         return {
             key: {name: tensor.cpu() for name, tensor in features.items()}

@@ -59,15 +59,15 @@ def _run(args: list[str]) -> int:
         return _refuse(str(error))
     except click.ClickException as error:
         return _refuse(error.format_message())
-    except PermissionError as error:
-        return _refuse(f"{error.filename}: {error.strerror}")
-    except Exception as error:
-        if not _is_out_of_memory(error):
-            raise
-        return _refuse(f"{_MEMORY}: {error}")
     except click.Abort:
         click.echo("x2l: interrupted", err=True)
         return INTERRUPTED
+    except PermissionError as error:
+        return _refuse(f"{error.filename}: {error.strerror}")
+    except RuntimeError as error:  # click's own, above, is one too
+        if not _is_out_of_memory(error):
+            raise
+        return _refuse(f"{_MEMORY}: {error}")
 
 
 _MEMORY = (
@@ -76,7 +76,7 @@ _MEMORY = (
 )
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: RuntimeError) -> bool:
     """Without importing torch, which a process that ran out of its memory has done."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(error, torch.OutOfMemoryError)

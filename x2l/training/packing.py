@@ -38,7 +38,7 @@ class Packed:
         """
         same = self.segments[:, :, None] == self.segments[:, None, :]
         causal = torch.ones(same.shape[-2:], dtype=torch.bool, device=same.device).tril()
-        looks = (self.labels != IGNORED) | torch.tensor(not is_read_last, device=same.device)
+        looks = self.labels != IGNORED if is_read_last else torch.ones_like(self.labels, dtype=torch.bool)
         cached = looks[:, :, None].expand(-1, -1, num_cached)
         return torch.cat((cached, same & causal), dim=-1)[:, None]
 
