@@ -1,14 +1,31 @@
 """Shared by every test: one thread, a fixed seed, no deadlines for property tests."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import settings
+
+from x2l import registry
 
 settings.register_profile("x2l", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("x2l")
 torch.set_num_threads(1)
 
 
+ROOT = Path(__file__).parents[1]
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A folder in which a page's relative paths exist and what it writes is thrown away."""
+    for name in ("examples", "recipes"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "_registered", {slot: {} for slot in registry.SLOTS})
+    return tmp_path

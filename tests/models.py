@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from x2l.backbones._video_xl_model import VideoXLConfig, VideoXLForCausalLM
 from x2l.backbones.video_xl import VideoXL
 from x2l.backbones.video_xl_2 import VideoXL2
 from x2l.interfaces import Backbone, Compressor, Oracle
+from x2l.needles.dataset import write_dataset
 from x2l.needles.vocabulary import build_tokenizer
 from x2l.types import KV, Chunk, ChunkKV, Clip, Geometry, IndexSpec, Question, VideoIndex
 
@@ -76,6 +78,12 @@ def save(backbone: VideoXL, folder) -> None:
     """As a checkpoint folder."""
     backbone.model.save_pretrained(folder)
     backbone.tokenizer.save_pretrained(folder)
+
+
+def small_video(folder: Path) -> Path:
+    """A real file: four scenes of two seconds."""
+    written = write_dataset(folder, 1, 3, 4, size=64, seconds_per_scene=2)
+    return written / "videos" / "0000.mp4"
 
 
 def clip(num_frames: int, fps: float = 1.0) -> Clip:

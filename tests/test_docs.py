@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
+import pages
 import pytest
 import torch
 import yaml
@@ -40,12 +41,11 @@ FOLLOWED = {PAGE, NEEDLES, EVALUATION, POST_TRAINING, ROOT / "docs" / "training_
 
 
 def blocks(language: str, page: Path = PAGE) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    return pages.blocks(language, page.read_text(encoding="utf-8"))
 
 
 def commands(page: Path) -> list[list[str]]:
-    lines = [line for block in blocks("bash", page) for line in block.splitlines()]
-    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("x2l ")]
+    return pages.commands(page.read_text(encoding="utf-8"))
 
 
 def rows(page: Path, heading: str) -> list[list[str]]:
@@ -58,16 +58,6 @@ def rows(page: Path, heading: str) -> list[list[str]]:
 
 def named(cell: str) -> list[str]:
     return re.findall(r"`(\w+)`", cell)
-
-
-@pytest.fixture
-def checkout(tmp_path, monkeypatch):
-    """A folder in which a page's relative paths exist and what it writes is thrown away."""
-    for name in ("examples", "recipes"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registry, "_registered", {slot: {} for slot in registry.SLOTS})
-    return tmp_path
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from models import save, tiny_backbone
 
-from tests.models import save, tiny_backbone
 from x2l.evaluation import bootstrap, run, summarise
 from x2l.evaluation.data import Haystack, Needles, asked_hash
 from x2l.evaluation.recipe import Evaluation

@@ -5,15 +5,14 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
+from models import chunks, index_of, index_of_clips, small_video, tiny_backbone
 
-from tests.models import chunks, index_of, index_of_clips, tiny_backbone
 from x2l import store
 from x2l.cache import assemble
 from x2l.compressors._chunkwise import ChunkCompressor
 from x2l.compressors.identity import Identity
 from x2l.compressors.vst import VST
 from x2l.interfaces import Oracle
-from x2l.needles.dataset import write_dataset
 from x2l.oracles.annotated import Annotated
 from x2l.oracles.attention import AttentionScore
 from x2l.pipeline import Pipeline, in_host_memory
@@ -33,8 +32,7 @@ def backbone():
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
-    folder = write_dataset(tmp_path_factory.mktemp("video"), 1, 3, 4, size=64, seconds_per_scene=2)
-    return open_video(folder / "videos" / "0000.mp4", Sampling(fps=1.0), chunk_frames=2)
+    return open_video(small_video(tmp_path_factory.mktemp("video")), Sampling(fps=1.0), chunk_frames=2)
 
 
 def clips_of(backbone):

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import yaml
 from matplotlib.colors import to_hex
+from models import save, tiny_backbone
 from PIL import Image
 
-from tests.models import save, tiny_backbone
 from x2l.evaluation import run
 from x2l.evaluation.figures import accuracy, curve, draw, draw_training, heatmap, style, tradeoff, training
 from x2l.evaluation.recipe import Evaluation

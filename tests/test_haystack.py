@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from models import tiny_backbone
 
-from tests.models import tiny_backbone
 from x2l.evaluation import run
 from x2l.evaluation.haystack import Haystack
 from x2l.evaluation.recipe import Evaluation

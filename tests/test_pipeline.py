@@ -5,14 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from models import index_of, small_video, tiny_backbone
+from stock_models import stock_backbone
 
-from tests.models import index_of, tiny_backbone
-from tests.stock_models import stock_backbone
 from x2l.cache import assemble
 from x2l.compressors.mean_pool import MeanPool
 from x2l.compressors.vst import VST
 from x2l.interfaces import Oracle
-from x2l.needles.dataset import write_dataset
 from x2l.oracles.attention import AttentionScore
 from x2l.pipeline import Pipeline
 from x2l.recipe import Recipe, build_pipeline
@@ -32,8 +31,7 @@ def backbone():
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    folder = write_dataset(tmp_path_factory.mktemp("video"), 1, 3, 4, size=64, seconds_per_scene=2)
-    return folder / "videos" / "0000.mp4"
+    return small_video(tmp_path_factory.mktemp("video"))
 
 
 def opened(path, fps: float = 1.0, chunk_frames: int = FRAMES_PER_CHUNK):

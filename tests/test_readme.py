@@ -2,38 +2,22 @@
 
 import io
 import re
-import shlex
 from pathlib import Path
 
 import pytest
+from pages import blocks, commands
 
 from x2l import registry
 from x2l.cli.app import main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+PYTHON = blocks("python", README)
 LONG_COMMANDS = ("fit", "eval")
 
 
 def section(heading: str) -> str:
     return re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", README, re.M | re.S).group(1)
-
-
-def commands(text: str) -> list[list[str]]:
-    lines = [
-        line for block in re.findall(r"^```bash\n(.*?)^```", text, re.M | re.S) for line in block.splitlines()
-    ]
-    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("x2l ")]
-
-
-@pytest.fixture
-def checkout(tmp_path, monkeypatch):
-    """A folder in which the README's relative paths exist and what it writes is thrown away."""
-    for name in ("examples", "recipes"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registry, "_registered", {slot: {} for slot in registry.SLOTS})
 
 
 def test_there_is_something_to_run():

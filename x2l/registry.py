@@ -128,10 +128,11 @@ def load_plugin(path_or_module: str | Path) -> None:
     Raises X2LError if it is missing or fails to import.
     """
     target = str(path_or_module)
-    if target.endswith(".py") and not os.path.isfile(target):
+    is_path = target.endswith(".py")
+    if is_path and not os.path.isfile(target):
         raise X2LError(f"plugin {target}: no such file")
     try:
-        if target.endswith(".py"):
+        if is_path:
             _import_file(Path(target).resolve())
         else:
             import_module(target)
