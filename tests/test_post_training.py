@@ -16,8 +16,9 @@ import yaml
 from models import save as save_folder
 from models import tiny_backbone
 from safetensors.torch import load_file, save_file
-from stock_models import FAMILIES, checkpoint
+from stock_models import FAMILIES, checkpoint, stock_backbone
 
+from x2l.backbones.video_xl import VideoXL
 from x2l.cache import assemble
 from x2l.cli import main
 from x2l.errors import X2LError
@@ -29,6 +30,7 @@ from x2l.training.levels import Levels, draw_levels, random_plan
 from x2l.training.loop import read_log, steps_done
 from x2l.training.qa_data import BrokenVideos, VideoQA, VideoQADataModule
 from x2l.training.qa_recipe import VideoQARecipe
+from x2l.training.start import let_vsts_gather
 from x2l.training.trainable import LoRA, make_trainable, part_of, trained_weights
 from x2l.training.x2l_module import X2LModule
 from x2l.types import Plan
@@ -551,6 +553,7 @@ def test_a_run_that_stops_early_keeps_the_weights_with_the_lowest_loss(folder, t
         ("lr=0", "lr: expected a positive number, got 0"),
         ("pipeline.compressor=vts", "did you mean 'vst'"),
         ("pipeline.chunk_frames=scenes", "pipeline.chunk_frames: expected a number of frames while training"),
+        ("vst_start=gather", "expected beacon_param with o"),
         ("lora.rank=0", "lora.rank: expected 1 or more, got 0"),
         ("early_stop={patience: 2}", "early_stop: expected held-out questions (val) to look at"),
         ("levels=[{num_steps: 1, ratios: {2/2: 1}}]", "levels.0.ratios.2/2"),
@@ -656,8 +659,8 @@ def test_the_recipe_can_be_run(name, tmp_path):
     assert (tmp_path / "model" / "config.json").is_file()
 
 
-def test_a_plain_model_is_given_vsts(folder, tmp_path):
-    """Those that it lacks start as copies; trained, they are in the folder that is written."""
+def trained_plain(folder: Path, tmp_path: Path, *assignments: str) -> tuple[dict, dict]:
+    """What vst_from_qwen2 makes in two steps of a model without its VSTs, and that model's weights."""
     plain = tmp_path / "plain"
     shutil.copytree(folder, plain)
     weights = load_file(plain / "model.safetensors")
@@ -666,10 +669,35 @@ def test_a_plain_model_is_given_vsts(folder, tmp_path):
     save_file(own, plain / "model.safetensors", {"format": "pt"})
     path = Path(__file__).parents[1] / "recipes" / "vst_from_qwen2.yaml"
     few = ["num_steps=2", "data.num=2", "data.chunks=[3, 3]", "accumulate=1", "val=null"]
-    assert run(path, tmp_path / "out", f"pipeline.backbone.model={plain}", *few) == 0
-    given = load_file(tmp_path / "out" / "model" / "model.safetensors")
-    assert given.keys() == weights.keys()
+    assert run(path, tmp_path / "out", f"pipeline.backbone.model={plain}", *few, *assignments) == 0
+    return load_file(tmp_path / "out" / "model" / "model.safetensors"), own
+
+
+def test_a_plain_model_is_given_vsts(folder, tmp_path):
+    """Those that it lacks start as copies; trained, they are in the folder that is written."""
+    given, own = trained_plain(folder, tmp_path, "vst_start=kept")
+    assert given.keys() == load_file(folder / "model.safetensors").keys()
     assert all(torch.equal(given[name], own[name]) for name in own)
     started = given["model.layers.0.self_attn.beacon_k_proj.weight"]
     torch.testing.assert_close(started, own["model.layers.0.self_attn.k_proj.weight"], rtol=0, atol=0.02)
     assert not torch.equal(started, own["model.layers.0.self_attn.k_proj.weight"])
+
+
+def test_vsts_may_start_by_gathering_what_they_attend_to(tmp_path):
+    """As large as visual tokens, in the first layer only; nothing but VSTs is changed."""
+    sizes = {"num_attention_heads": 4, "num_key_value_heads": 4, "beacon_param": ["q", "k", "v", "o"]}
+    save_folder(tiny_backbone(eos_token_id=build_tokenizer().eos_token_id, **sizes), tmp_path / "model")
+    given, own = trained_plain(tmp_path / "model", tmp_path)
+    assert all(torch.equal(given[name], own[name]) for name in own)
+    outputs = [weight for name, weight in sorted(given.items()) if "beacon_o_proj.weight" in name]
+    gains = [output.diag().mean().item() for output in outputs]
+    backbone, clip = VideoXL.from_pretrained(str(tmp_path / "plain")), batches(1)[0].clips[0]
+    size = backbone.embed(clip.frames, clip.times_s).square().mean().sqrt().item()
+    assert gains[0] == pytest.approx(size, rel=0.3)
+    torch.testing.assert_close(outputs[0], gains[0] * torch.eye(len(outputs[0])), rtol=0, atol=0.05)
+    assert all(output.abs().max() < 0.05 for output in outputs[1:])
+
+
+def test_only_a_model_with_vsts_can_gather(tmp_path):
+    with pytest.raises(X2LError, match="vst_start: expected kept with a backbone that has no VSTs"):
+        let_vsts_gather(stock_backbone("smolvlm", tmp_path), batches(1)[0].clips[0])

@@ -31,8 +31,10 @@ from x2l.training.held_out import HeldOutLog
 from x2l.training.loop import train
 from x2l.training.qa_data import BrokenVideos, VideoQADataModule
 from x2l.training.qa_recipe import VideoQARecipe
+from x2l.training.start import let_vsts_gather
 from x2l.training.trainable import make_trainable, merge_adapters, trained_weights
 from x2l.training.x2l_module import X2LModule
+from x2l.types import Clip
 
 TRAINED, BEST, MERGED, LOGS = "trained.safetensors", "best.safetensors", "model", "logs"
 HELD_OUT_LOSS = "val_loss"
@@ -63,6 +65,8 @@ def _train(recipe: VideoQARecipe, out: Path, accelerator: str, num_workers: int)
     data = make_data(recipe, num_workers)
     module = make_module(recipe)
     _require_precision(recipe, module)
+    if recipe.vst_start == "gather":
+        let_vsts_gather(module.pipeline.backbone, _first_clip(data))
     trainer = train(
         module,
         data,
@@ -88,6 +92,10 @@ def _train(recipe: VideoQARecipe, out: Path, accelerator: str, num_workers: int)
     elif trainer.is_global_zero:
         os.replace(out / BEST, out / TRAINED)
     trainer.strategy.barrier()
+
+
+def _first_clip(data: VideoQADataModule) -> Clip:
+    return next(clip for video in data.train_dataloader() for clip in video.clips)
 
 
 def _require_precision(recipe: VideoQARecipe, module: X2LModule) -> None:

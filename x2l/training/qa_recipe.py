@@ -37,6 +37,9 @@ class VideoQARecipe(Recipe):
     """Fields of x2l.recipe.Recipe: the parts as they answer, trained in place."""
     trains: list[Part] = field(default_factory=lambda: ["vst"])
     lora: LoRA = field(default_factory=LoRA)
+    vst_start: Literal["kept", "gather"] = "kept"
+    """How VSTs start: as the backbone has them (copies of the ordinary projections, where its folder has
+    none), or gathering values in the first layer (x2l.training.start), for a model that never met one."""
     lr: float = 1e-5
     weight_decay: float = 0.0
     warmup_share: float = 0.03
