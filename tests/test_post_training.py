@@ -553,7 +553,8 @@ def test_a_run_that_stops_early_keeps_the_weights_with_the_lowest_loss(folder, t
         ("lr=0", "lr: expected a positive number, got 0"),
         ("pipeline.compressor=vts", "did you mean 'vst'"),
         ("pipeline.chunk_frames=scenes", "pipeline.chunk_frames: expected a number of frames while training"),
-        ("vst_start=gather", "expected beacon_param with o"),
+        ("vst_start=gather", "vst_start: expected kept with this backbone"),
+        ("vst_start=gather trains=[lora]", "trains: expected vst or all with vst_start"),
         ("lora.rank=0", "lora.rank: expected 1 or more, got 0"),
         ("early_stop={patience: 2}", "early_stop: expected held-out questions (val) to look at"),
         ("levels=[{num_steps: 1, ratios: {2/2: 1}}]", "levels.0.ratios.2/2"),
@@ -684,7 +685,7 @@ def test_a_plain_model_is_given_vsts(folder, tmp_path):
 
 
 def test_vsts_may_start_by_gathering_what_they_attend_to(tmp_path):
-    """As large as visual tokens, in the first layer only; nothing but VSTs is changed."""
+    """In the first layer only, with the size of visual tokens for a gain; nothing but VSTs is changed."""
     sizes = {"num_attention_heads": 4, "num_key_value_heads": 4, "beacon_param": ["q", "k", "v", "o"]}
     save_folder(tiny_backbone(eos_token_id=build_tokenizer().eos_token_id, **sizes), tmp_path / "model")
     given, own = trained_plain(tmp_path / "model", tmp_path)
@@ -699,5 +700,5 @@ def test_vsts_may_start_by_gathering_what_they_attend_to(tmp_path):
 
 
 def test_only_a_model_with_vsts_can_gather(tmp_path):
-    with pytest.raises(X2LError, match="vst_start: expected kept with a backbone that has no VSTs"):
-        let_vsts_gather(stock_backbone("smolvlm", tmp_path), batches(1)[0].clips[0])
+    with pytest.raises(X2LError, match="vst_start: expected kept with this backbone"):
+        let_vsts_gather(stock_backbone("smolvlm", tmp_path), iter(()))

@@ -26,15 +26,15 @@ from x2l.errors import X2LError
 from x2l.files import make_folder, write_bytes, written_whole
 from x2l.hub import checkpoint_folder, one_line
 from x2l.interfaces import Backbone
+from x2l.recipe import build_pipeline
 from x2l.training.checkpoint import CONFIG, is_complete, save
 from x2l.training.held_out import HeldOutLog
-from x2l.training.loop import train
+from x2l.training.loop import LAST, train
 from x2l.training.qa_data import BrokenVideos, VideoQADataModule
 from x2l.training.qa_recipe import VideoQARecipe
 from x2l.training.start import let_vsts_gather
 from x2l.training.trainable import make_trainable, merge_adapters, trained_weights
 from x2l.training.x2l_module import X2LModule
-from x2l.types import Clip
 
 TRAINED, BEST, MERGED, LOGS = "trained.safetensors", "best.safetensors", "model", "logs"
 HELD_OUT_LOSS = "val_loss"
@@ -63,10 +63,8 @@ def _train(recipe: VideoQARecipe, out: Path, accelerator: str, num_workers: int)
     lightning.seed_everything(recipe.seed, verbose=False)
     # Data first: weights take minutes to load.
     data = make_data(recipe, num_workers)
-    module = make_module(recipe)
+    module = make_module(recipe, is_begun=(out / LAST).exists())
     _require_precision(recipe, module)
-    if recipe.vst_start == "gather":
-        let_vsts_gather(module.pipeline.backbone, _first_clip(data))
     trainer = train(
         module,
         data,
@@ -94,10 +92,6 @@ def _train(recipe: VideoQARecipe, out: Path, accelerator: str, num_workers: int)
     trainer.strategy.barrier()
 
 
-def _first_clip(data: VideoQADataModule) -> Clip:
-    return next(clip for video in data.train_dataloader() for clip in video.clips)
-
-
 def _require_precision(recipe: VideoQARecipe, module: X2LModule) -> None:
     """What is trained is in fp32: beside weights in half precision only autocast can multiply both."""
     is_mixed = len({weight.dtype for weight in module.network.parameters()}) > 1
@@ -121,10 +115,14 @@ def write_trained(
     trainer.strategy.barrier()
 
 
-def make_module(recipe: VideoQARecipe) -> X2LModule:
-    """The module that a recipe trains, with the weights loaded."""
+def make_module(recipe: VideoQARecipe, is_begun: bool) -> X2LModule:
+    """The module that a recipe trains, with the weights loaded; a run that is begun has its own start."""
+    pipeline = build_pipeline(recipe.answering.check())
+    if recipe.vst_start == "gather" and not is_begun:
+        videos = make_data(recipe, num_workers=0).train_dataloader()
+        let_vsts_gather(pipeline.backbone, (clip for video in videos for clip in video.clips))
     return X2LModule(
-        recipe.pipeline,
+        pipeline,
         trains=recipe.trains,
         lora=recipe.lora,
         num_steps=recipe.num_steps,

@@ -2,23 +2,27 @@
 
 Logged 2026-11-21: with random VST projections, detail questions at 2x stayed at .2 to .4 after 500 steps that
 brought uncompressed ones to .9; with this start both rise together (.82 and .86 after 200 steps).
-Logged 2026-11-22: VSTs that were given to a trained model as copies of its projections, where Video-XL's
-start, read details at chance after 500 steps on 3 to 6 chunks; on 3 after 200, also with the whole model
+Logged 2026-11-22: VSTs that were given to a trained model as copies of its projections, as Video-XL's
+are, read details at chance after 500 steps on 3 to 6 chunks; on 3 after 200, also with the whole model
 trained. Gathering, .64 on 3 chunks after 30 steps, .82 after 60; without the gain of the first layer, none.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
+from torch import nn
 
 from x2l.backbones._qwen2_vst import VSTAttention, VSTForCausalLM
-from x2l.backbones.video_xl import VideoXL
 from x2l.interfaces import Backbone
 from x2l.types import Clip, X2LError
 
 FAST_FREQUENCIES = 8
 KEY_BIAS, QUERY_BIAS = 2.0, 4.8
 """Make a logit that falls from about 9 at distance 1 to about 0 far away, whatever the content."""
+NEEDED = "VSTs, beacon_param with o, and as many key-value heads as query heads"
+"""What a VST needs to pass on what it attends to as it is."""
 
 
 @torch.no_grad()
@@ -34,7 +38,8 @@ def start_language_model(
 
     Raises X2LError for a model whose VSTs own no output projection or whose heads do not add up to its width.
     """
-    _require_gathering(network)
+    if not can_gather(network):
+        raise X2LError(f"model: expected {NEEDED}")
     first = network.model.layers[0].self_attn
     network.model.embed_tokens.weight.normal_(0, embedding_std)
     identity = torch.eye(network.config.hidden_size)
@@ -46,36 +51,40 @@ def start_language_model(
 
 
 @torch.no_grad()
-def let_vsts_gather(backbone: Backbone, clip: Clip) -> None:
-    """Give a trained model VSTs that start by gathering values as large as the clip's visual tokens.
+def let_vsts_gather(backbone: Backbone, clips: Iterable[Clip]) -> None:
+    """Give a trained model VSTs that start by gathering, with the size of the first clip's visual tokens.
 
-    Nothing but VSTs is changed. Source: none; Video-XL starts them as copies of the ordinary projections.
-    Raises X2LError for a model without VSTs, and as `start_language_model`.
+    Nothing but VSTs is changed. Where the first layer's values are no rotation of its input, a VST is a
+    mixture of what it attends to, and not a copy. Source: none; Video-XL starts them as copies of the
+    ordinary projections.
+    Raises X2LError as `start_language_model`, and for a model without VSTs.
     """
-    if not isinstance(backbone, VideoXL):
-        raise X2LError("vst_start: expected kept with a backbone that has no VSTs")
+    if not can_gather(backbone.model):
+        raise X2LError(f"vst_start: expected kept with this backbone, gather needs {NEEDED}")
+    clip = next(iter(clips))
     tokens = backbone.embed(clip.frames, clip.times_s)
     gather(backbone.model, tokens.float().square().mean().sqrt().item())
 
 
-@torch.no_grad()
-def gather(network: VSTForCausalLM, visual_rms: float, embedding_std: float = 0.3) -> None:
-    """Start VSTs as the mean value that they attend to in the first layer, as large as a visual token.
+def can_gather(network: nn.Module) -> bool:
+    if not isinstance(network, VSTForCausalLM) or "o" not in network.config.beacon_param:
+        return False
+    first = network.model.layers[0].self_attn
+    return first.v_proj.weight.shape == first.o_proj.weight.shape
 
-    Later layers add nothing to them at first. Raises X2LError as `start_language_model`.
+
+@torch.no_grad()
+def gather(network: VSTForCausalLM, gain: float, embedding_std: float = 0.3) -> None:
+    """Start VSTs as `gain` times the mean value that they attend to in the first layer.
+
+    The attention of later layers adds nothing to them at first.
     """
-    _require_gathering(network)
-    network.model.beacon_embed_tokens.weight.normal_(0, embedding_std)
+    embedding = network.model.beacon_embed_tokens.weight
+    embedding.copy_(torch.empty(embedding.shape).normal_(0, embedding_std))  # the same on every device
     for layer in network.model.layers:
         layer.self_attn.beacon_o_proj.weight.zero_()
     first = network.model.layers[0].self_attn
-    first.beacon_o_proj.weight.copy_(visual_rms * torch.eye(network.config.hidden_size))
-
-
-def _require_gathering(network: VSTForCausalLM) -> None:
-    first = network.model.layers[0].self_attn
-    if "o" not in network.config.beacon_param or first.v_proj.weight.shape != first.o_proj.weight.shape:
-        raise X2LError("model: expected beacon_param with o, and as many key-value heads as query heads")
+    first.beacon_o_proj.weight.copy_(gain * torch.eye(network.config.hidden_size))
 
 
 @torch.no_grad()
