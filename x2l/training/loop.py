@@ -63,7 +63,7 @@ def train(
     options: those of Lightning's Trainer (strategy, devices, logger, ...).
     Raises KeyboardInterrupt where the user stops it, and what the data raises.
     """
-    checkpoint = folder / LAST if (folder / LAST).exists() else None
+    checkpoint = last_checkpoint(folder)
     own = [StepLog(folder), StepProgress(folder.name), StepCheckpoint(folder, checkpoint_every)]
     with _quiet():
         trainer = _trainer(
@@ -112,6 +112,12 @@ def own_steps(first: int, end: int) -> range:
     worker = get_worker_info()
     offset, stride = (worker.id, worker.num_workers) if worker else (0, 1)
     return range(first + offset, end, stride)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """From which a stopped run goes on: a file, or a folder, as some strategies write it."""
+    path = folder / LAST
+    return path if path.exists() else None
 
 
 def steps_done(folder: Path) -> int:

@@ -29,7 +29,7 @@ from x2l.interfaces import Backbone
 from x2l.recipe import build_pipeline
 from x2l.training.checkpoint import CONFIG, is_complete, save
 from x2l.training.held_out import HeldOutLog
-from x2l.training.loop import LAST, train
+from x2l.training.loop import last_checkpoint, train
 from x2l.training.qa_data import BrokenVideos, VideoQADataModule
 from x2l.training.qa_recipe import VideoQARecipe
 from x2l.training.start import let_vsts_gather
@@ -63,7 +63,7 @@ def _train(recipe: VideoQARecipe, out: Path, accelerator: str, num_workers: int)
     lightning.seed_everything(recipe.seed, verbose=False)
     # Data first: weights take minutes to load.
     data = make_data(recipe, num_workers)
-    module = make_module(recipe, is_begun=(out / LAST).exists())
+    module = make_module(recipe, is_begun=last_checkpoint(out) is not None)
     _require_precision(recipe, module)
     trainer = train(
         module,

@@ -70,7 +70,7 @@ class VideoQARecipe(Recipe):
     def __post_init__(self):
         super().__post_init__()
         require(bool(self.trains), "trains", "at least one part", self.trains)
-        trains_vsts = bool({"vst", "all"} & {*self.trains})
+        trains_vsts = not {"vst", "all"}.isdisjoint(self.trains)
         require(self.vst_start == "kept" or trains_vsts, "trains", "vst or all with vst_start", self.trains)
         for name in ("warmup_share", "max_broken_share"):
             require(0 <= getattr(self, name) <= 1, name, "a number from 0 to 1", getattr(self, name))
