@@ -6,7 +6,8 @@
 One step: encode at 2x and 32x, three chunks in detail, one question, the loss, its gradient, AdamW. Each
 length is measured in a process of its own. Memory is the peak of the process, on a GPU that of the allocator;
 step_gb is how far it exceeds what was in use in front of the first step. x2l-tiny trains its language model
-and its VSTs, 7B (random weights) low-rank adapters on both.
+and its VSTs, 7B (random weights) low-rank adapters on both. Figure and table show times as multiples of the
+shortest video's, because seconds on a shared machine mean little; the JSON file has those, too.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ def main() -> None:
     print(json.dumps(report, indent=1))
     if arguments.out:
         arguments.out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+        arguments.out.with_suffix(".md").write_text(_table(rows))
         _plot(rows, arguments.out.with_suffix(".svg"))
 
 
@@ -144,17 +146,31 @@ def _peak_bytes(device: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def _table(rows: list[dict]) -> str:
+    """Markdown: a line for each length."""
+    shortest = rows[0]["step_s"]
+    figures = {(row["frames"], row["chunks"]): row for row in rows}
+    lines = [
+        "| frames | GB for a step, chunks recomputed | ... kept | time, chunks recomputed | ... kept |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for frames in sorted({row["frames"] for row in rows}):
+        each = [figures.get((frames, kept)) for kept in ("recomputed", "kept")]
+        memory = [f"{row['step_gb']:.2f}" if row else "" for row in each]
+        times = [f"{row['step_s'] / shortest:.1f}x" if row else "" for row in each]
+        lines.append("| " + " | ".join([f"{frames:,}", *memory, *times]) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def _plot(rows: list[dict], path: Path) -> None:
     figure, panels = plt.subplots(1, 2, figsize=(8, 3))
-    for panel, key, label in zip(panels, ("step_gb", "step_s"), ("GB for a step", "seconds"), strict=True):
+    scales = {"step_gb": 1.0, "step_s": rows[0]["step_s"]}
+    labels = ("GB for a step", "time of a step (shortest video = 1)")
+    for panel, (key, scale), label in zip(panels, scales.items(), labels, strict=True):
         for kept in ("recomputed", "kept"):
             of_kind = [row for row in rows if row["chunks"] == kept]
-            panel.plot(
-                [row["frames"] for row in of_kind],
-                [row[key] for row in of_kind],
-                "o-",
-                label=f"chunks {kept}",
-            )
+            frames, values = ([row[name] for row in of_kind] for name in ("frames", key))
+            panel.plot(frames, np.divide(values, scale), "o-", label=f"chunks {kept}")
         panel.set(xlabel="frames", ylabel=label, xscale="log", yscale="log")
         panel.legend(frameon=False)
     figure.tight_layout()

@@ -649,6 +649,13 @@ def test_the_benchmark_runs(tmp_path):
     assert [row["chunks"] for row in rows] == ["recomputed", "kept"]
     assert all(row["step_s"] > 0 and row["peak_gb"] > 0 for row in rows)
     assert (tmp_path / "measured.svg").is_file()
+    line = (tmp_path / "measured.md").read_text().splitlines()[-1]
+    assert re.fullmatch(r"\| 20 \|( \d+\.\d\d \|){2} 1\.0x \| \d+\.\dx \|", line)
+
+
+def test_the_page_shows_what_was_measured():
+    table = (Path(__file__).parents[1] / "benchmarks" / "training_cpu.md").read_text()
+    assert table.count("\n") > 3 and table in PAGE.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["post_training_4k", "lora"])
