@@ -19,8 +19,10 @@ from x2l.cache import assemble
 from x2l.cli import main
 from x2l.compressors.identity import Identity
 from x2l.compressors.vst import VST
+from x2l.files import lock
 from x2l.needles.world import BELL, CARD_COLOURS, FRAME_COLOURS, PATTERNS, SHAPES, write_script
 from x2l.oracles.attention import AttentionScore
+from x2l.training import loop
 from x2l.training.curriculum import Curriculum, Shape, Stage
 from x2l.training.frames import NeedleFrames, labels_of
 from x2l.training.language import (
@@ -562,6 +564,17 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
         assert read_log(tmp_path / name / "log.jsonl") == read_log(unbroken / name / "log.jsonl")
         weights, expected = (load_file(out / name / "model.safetensors") for out in (tmp_path, unbroken))
         assert all(torch.equal(weights[key], expected[key]) for key in expected)
+
+
+def test_two_runs_do_not_train_in_one_folder(recipe, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(loop, "ORPHANED_S", 0.2)
+    (tmp_path / "vision").mkdir()
+    with (tmp_path / "vision" / "log.jsonl").open("a") as log:
+        lock(log, tmp_path / "vision")
+        assert run(recipe, tmp_path) == 2
+    expected = f"x2l: error: {tmp_path / 'vision'}: another run is writing there, expected to be alone"
+    assert capsys.readouterr().err.splitlines()[-1] == expected
+    assert run(recipe, tmp_path) == 0
 
 
 def test_what_is_complete_is_not_run_again(recipe, unbroken, monkeypatch):

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from x2l.errors import X2LError
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # not on Windows
+    fcntl = None
 
 
 def make_folder(folder: Path) -> None:
@@ -32,6 +38,22 @@ def written_whole(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def lock(file: IO, folder: Path, wait_s: float = 0.0) -> None:
+    """Hold an open file of a run in `folder` until it is closed, by all processes that were forked meanwhile.
+
+    wait_s: how long another run may take to end. Raises X2LError if it does not, with the file closed.
+    """
+    end = time.monotonic() + wait_s
+    while fcntl is not None:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if time.monotonic() >= end:
+                file.close()
+                raise X2LError(f"{folder}: another run is writing there, expected to be alone") from error
+            time.sleep(0.1)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from x2l.errors import X2LError
-
-try:
-    import fcntl
-except ModuleNotFoundError:  # not on Windows
-    fcntl = None
+from x2l.files import lock
 
 RESULTS, RUN = "results.jsonl", "run.json"
 
@@ -31,7 +27,7 @@ class Results:
 
     def __enter__(self) -> Results:
         self._file = self.path.open("ab")
-        _lock(self._file, self.path)
+        lock(self._file, self.path.parent)
         _drop_torn_line(self.path)
         return self
 
@@ -67,17 +63,6 @@ def _lines(path: Path) -> Iterator[Line]:
         except (ValueError, KeyError, TypeError) as error:
             raise X2LError(f"{path}: line {number} is not a result, expected one JSON object") from error
         yield line
-
-
-def _lock(file: BinaryIO, path: Path) -> None:
-    """Until it is closed. Raises X2LError if another run writes there: both would answer everything."""
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise X2LError(f"{path.parent}: another run is writing there, expected to be alone") from error
 
 
 def _drop_torn_line(path: Path) -> None:
