@@ -22,15 +22,11 @@ import time
 from datetime import date
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import lightning
-import matplotlib.pyplot as plt
 import numpy as np
 import psutil
 import torch
+from matplotlib.figure import Figure
 from tqdm import tqdm
 from video_xl_7b import SIZES, SMALL
 
@@ -38,6 +34,7 @@ from x2l.backbones._video_xl_model import VideoXLConfig, VideoXLForCausalLM
 from x2l.backbones.video_xl import VideoXL
 from x2l.backbones.x2l_tiny import X2LTiny
 from x2l.compressors.vst import VST
+from x2l.evaluation.figures import style
 from x2l.oracles.attention import AttentionScore
 from x2l.pipeline import Pipeline
 from x2l.selectors.last_n import LastN
@@ -68,7 +65,7 @@ def main() -> None:
         return
     rows = []
     for kept in ("recomputed", "kept"):
-        for frames in tqdm(arguments.frames, kept):
+        for frames in tqdm(sorted(arguments.frames), kept):
             if kept == "recomputed" or frames <= arguments.max_kept:
                 rows.append({"frames": frames, "chunks": kept, **_in_a_process(frames, kept)})
     report = {"figures": rows, **_circumstances(arguments)}
@@ -76,7 +73,8 @@ def main() -> None:
     if arguments.out:
         arguments.out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
         arguments.out.with_suffix(".md").write_text(_table(rows))
-        _plot(rows, arguments.out.with_suffix(".svg"))
+        with style.applied():
+            _plot(rows, arguments.out.with_suffix(".svg"))
 
 
 def _in_a_process(frames: int, kept: str) -> dict[str, float]:
@@ -163,18 +161,17 @@ def _table(rows: list[dict]) -> str:
 
 
 def _plot(rows: list[dict], path: Path) -> None:
-    figure, panels = plt.subplots(1, 2, figsize=(8, 3))
+    figure = Figure(figsize=(style.WIDTH, 3))
     scales = {"step_gb": 1.0, "step_s": rows[0]["step_s"]}
     labels = ("GB for a step", "time of a step (shortest video = 1)")
-    for panel, (key, scale), label in zip(panels, scales.items(), labels, strict=True):
-        for kept in ("recomputed", "kept"):
+    for panel, (key, scale), label in zip(figure.subplots(1, 2), scales.items(), labels, strict=True):
+        for kept, colour in zip(("recomputed", "kept"), style.COLOURS, strict=False):
             of_kind = [row for row in rows if row["chunks"] == kept]
             frames, values = ([row[name] for row in of_kind] for name in ("frames", key))
-            panel.plot(frames, np.divide(values, scale), "o-", label=f"chunks {kept}")
+            panel.plot(frames, np.divide(values, scale), "o-", color=colour, label=f"chunks {kept}")
         panel.set(xlabel="frames", ylabel=label, xscale="log", yscale="log")
         panel.legend(frameon=False)
-    figure.tight_layout()
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None})
 
 
 def _circumstances(arguments) -> dict:
@@ -199,7 +196,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="7b with few and narrow layers: that it runs")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--out", type=Path, help="without suffix; .json and .svg are added")
+    parser.add_argument("--out", type=Path, help="without suffix; .json, .md and .svg are added")
     parser.add_argument("--one", choices=["recomputed", "kept"], help=argparse.SUPPRESS)
     return parser.parse_args()
 

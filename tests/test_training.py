@@ -1,5 +1,9 @@
 """Training runs through the functions of inference, is the same whenever it is resumed, and learns."""
 
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,10 +23,9 @@ from x2l.cache import assemble
 from x2l.cli import main
 from x2l.compressors.identity import Identity
 from x2l.compressors.vst import VST
-from x2l.files import lock
+from x2l.files import alone_in
 from x2l.needles.world import BELL, CARD_COLOURS, FRAME_COLOURS, PATTERNS, SHAPES, write_script
 from x2l.oracles.attention import AttentionScore
-from x2l.training import loop
 from x2l.training.curriculum import Curriculum, Shape, Stage
 from x2l.training.frames import NeedleFrames, labels_of
 from x2l.training.language import (
@@ -566,15 +569,37 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
         assert all(torch.equal(weights[key], expected[key]) for key in expected)
 
 
-def test_two_runs_do_not_train_in_one_folder(recipe, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(loop, "ORPHANED_S", 0.2)
-    (tmp_path / "vision").mkdir()
-    with (tmp_path / "vision" / "log.jsonl").open("a") as log:
-        lock(log, tmp_path / "vision")
+def test_two_runs_do_not_train_in_one_folder(recipe, tmp_path, capsys):
+    with alone_in(tmp_path):
         assert run(recipe, tmp_path) == 2
-    expected = f"x2l: error: {tmp_path / 'vision'}: another run is writing there, expected to be alone"
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    expected = f"x2l: error: {tmp_path}: another run is writing there, expected to be alone"
     assert capsys.readouterr().err.splitlines()[-1] == expected
-    assert run(recipe, tmp_path) == 0
+    with alone_in(tmp_path):
+        pass
+
+
+def test_what_a_killed_run_leaves_behind_keeps_nobody_out(tmp_path):
+    """A loading process may live on when the run is killed that it was forked from."""
+    code = """
+import os, sys, time
+from pathlib import Path
+from x2l.files import alone_in
+begun, begin = os.pipe()
+with alone_in(Path(sys.argv[1])):
+    if os.fork() == 0:
+        os.write(begin, b".")
+        time.sleep(60)
+    os.read(begun, 1)
+    os.kill(os.getpid(), 9)
+"""
+    begun = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], start_new_session=True)
+    assert begun.wait() == -signal.SIGKILL
+    try:
+        with alone_in(tmp_path):
+            os.killpg(begun.pid, 0)  # it is still there
+    finally:
+        os.killpg(begun.pid, signal.SIGKILL)
 
 
 def test_what_is_complete_is_not_run_again(recipe, unbroken, monkeypatch):

@@ -1,10 +1,9 @@
-"""Files written complete or not at all, and JSON read with errors that name the file."""
+"""Files written complete or not at all, folders of one run at a time, JSON read with errors that name it."""
 
 from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from x2l.errors import X2LError
 
 try:
     import fcntl
-except ModuleNotFoundError:  # not on Windows
+except ModuleNotFoundError:  # on Windows
     fcntl = None
 
 
@@ -40,20 +39,33 @@ def written_whole(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-def lock(file: IO, folder: Path, wait_s: float = 0.0) -> None:
-    """Hold an open file of a run in `folder` until it is closed, by all processes that were forked meanwhile.
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder, by a file `.lock` in it.
 
-    wait_s: how long another run may take to end. Raises X2LError if it does not, with the file closed.
+    Raises X2LError if one is there already, or the folder cannot be written in.
     """
-    end = time.monotonic() + wait_s
-    while fcntl is not None:
-        try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if time.monotonic() >= end:
-                file.close()
-                raise X2LError(f"{folder}: another run is writing there, expected to be alone") from error
-            time.sleep(0.1)
+    try:
+        file = (folder / ".lock").open("a")
+    except OSError as error:
+        raise X2LError(f"{folder}: cannot be written in, {error.strerror}") from error
+    with file:
+        lock(file, folder)
+        # A loading process may outlive a run that is killed, and would keep the next one out.
+        os.register_at_fork(after_in_child=file.close)
+        yield
+
+
+def lock(file: IO, folder: Path) -> None:
+    """Hold an open file of a run in `folder` until it is closed. Raises X2LError if another run holds it."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise X2LError(f"{folder}: another run is writing there, expected to be alone") from error
+    except OSError:  # a file system without locks: better a run without one than none
+        return
 
 
 def write_bytes(path: Path, content: bytes) -> None:

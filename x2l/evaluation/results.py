@@ -27,7 +27,11 @@ class Results:
 
     def __enter__(self) -> Results:
         self._file = self.path.open("ab")
-        lock(self._file, self.path.parent)
+        try:
+            lock(self._file, self.path.parent)
+        except X2LError:
+            self._file.close()
+            raise
         _drop_torn_line(self.path)
         return self
 

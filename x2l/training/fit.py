@@ -5,20 +5,23 @@ Every stage leaves fp32 weights, log.jsonl and a Lightning checkpoint from which
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 import torch
 import yaml
+from lightning.pytorch.utilities import rank_zero_only
 from transformers import CLIPModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from x2l.backbones._video_xl_model import VideoXLConfig, VideoXLForCausalLM
 from x2l.backbones.video_xl import VideoXL
 from x2l.backbones.x2l_tiny import X2LTiny
 from x2l.errors import X2LError, unknown
-from x2l.files import make_folder, read_json, write_json, write_text
+from x2l.files import alone_in, make_folder, read_json, write_json, write_text
 from x2l.needles.vocabulary import build_tokenizer
 from x2l.settings import first_difference, read_settings
 from x2l.training.checkpoint import is_complete, num_bytes, release, save
@@ -44,7 +47,8 @@ def fit(recipe_path: Path, out: Path, num_workers: int = 1, overrides: Sequence[
     """Train what the recipe's `train` names, where that is not done yet; returns the released checkpoint.
 
     overrides: "dotted.key=value", values are YAML.
-    Raises X2LError naming the field of the recipe that is wrong, or not the one that `out` was begun with.
+    Raises X2LError naming the field of the recipe that is wrong, or not the one that `out` was begun with,
+    and if another run trains in `out`.
     """
     name = str(read_settings(recipe_path).get("train", "x2l_tiny"))
     if name not in TRAINED:
@@ -52,14 +56,20 @@ def fit(recipe_path: Path, out: Path, num_workers: int = 1, overrides: Sequence[
     kind, run = TRAINED[name]
     recipe = kind.load(recipe_path, overrides)
     recipe.check_data()
-    _go_on_only_with_the_same(recipe, out)
-    _show(recipe, out / RESOLVED)
-    return run(recipe, out, num_workers)
+    make_folder(out)
+    with alone_in(out) if _is_first_process() else nullcontext():
+        _go_on_only_with_the_same(recipe, out)
+        _show(recipe, out / RESOLVED)
+        return run(recipe, out, num_workers)
+
+
+def _is_first_process() -> bool:
+    """Of those that train together, as far as can be known before they meet."""
+    return rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "0") == "0"
 
 
 def _go_on_only_with_the_same(recipe: Recipe, out: Path) -> None:
     """Keep the recipe beside what it trains; raise X2LError if another one began there."""
-    make_folder(out)
     path, data = out / RECIPE, recipe.decisive()
     if not path.is_file():
         write_json(path, data)

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import lightning
 import torch
@@ -20,12 +20,9 @@ from torch.utils.data import DataLoader, get_worker_info
 from tqdm import tqdm
 
 from x2l.errors import X2LError
-from x2l.files import lock
 from x2l.hub import one_line
 
 LAST, LOG = "last.ckpt", "log.jsonl"
-ORPHANED_S = 15.0
-"""A killed run's loading processes look every five seconds whether it is gone."""
 
 HARMLESS_WARNINGS = (
     r".*does not have many workers.*",  # the recipe's user chose how many
@@ -124,9 +121,12 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def steps_done(folder: Path) -> int:
-    """How many steps the Lightning checkpoint in a stage's folder has behind it; 0 without one."""
-    path = folder / LAST
-    if not path.is_file():
+    """How many steps the Lightning checkpoint in a stage's folder has behind it; 0 without one.
+
+    A stage of an embedded checkpoint is trained by one process, so it is a file.
+    """
+    path = last_checkpoint(folder)
+    if path is None:
         return 0
     return torch.load(path, weights_only=True, map_location="cpu", mmap=True)["x2l_step"]
 
@@ -164,34 +164,21 @@ class StepLog(Callback):
     """What `training_step` returns as one line of JSON per step: each batch has accuracies of its own shape.
 
     A logger with columns would repeat the last value of every other shape, and forget them in a resumed run.
-    Raises X2LError if another run writes into the folder.
     """
 
     def __init__(self, folder: Path):
         self.path = folder / LOG
-        self._file: IO | None = None
-
-    def setup(self, trainer, module, stage: str) -> None:
-        self.path = self.path.with_name(LOG if trainer.is_global_zero else f"log-{trainer.global_rank}.jsonl")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("a", encoding="utf-8")
-        lock(self._file, self.path.parent, wait_s=ORPHANED_S)
 
     def on_train_start(self, trainer, module) -> None:
+        self.path = self.path.with_name(LOG if trainer.is_global_zero else f"log-{trainer.global_rank}.jsonl")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         drop_lines_behind(module.step, self.path)
 
     def on_train_batch_end(self, trainer, module, outputs: dict[str, Any], batch, batch_idx: int) -> None:
         step = module.step if ends_step(trainer, batch_idx) else module.step + 1
         line = {"step": step} | {name: round(value, 6) for name, value in reported(trainer, outputs).items()}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
-
-    def teardown(self, trainer, module, stage: str) -> None:
-        self._file.close()
-
-    def on_exception(self, trainer, module, exception: BaseException) -> None:
-        if self._file is not None:
-            self._file.close()
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 class StepProgress(Callback):
