@@ -35,6 +35,7 @@ from x2l.backbones.video_xl import VideoXL
 from x2l.backbones.x2l_tiny import X2LTiny
 from x2l.compressors.vst import VST
 from x2l.evaluation.figures import style
+from x2l.evaluation.table import markdown
 from x2l.oracles.attention import AttentionScore
 from x2l.pipeline import Pipeline
 from x2l.selectors.last_n import LastN
@@ -74,7 +75,7 @@ def main() -> None:
         arguments.out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
         arguments.out.with_suffix(".md").write_text(_table(rows))
         with style.applied():
-            _plot(rows, arguments.out.with_suffix(".svg"))
+            style.save(_figure(rows), arguments.out.parent, arguments.out.name)
 
 
 def _in_a_process(frames: int, kept: str) -> dict[str, float]:
@@ -148,19 +149,17 @@ def _table(rows: list[dict]) -> str:
     """Markdown: a line for each length."""
     shortest = rows[0]["step_s"]
     figures = {(row["frames"], row["chunks"]): row for row in rows}
-    lines = [
-        "| frames | GB for a step, chunks recomputed | ... kept | time, chunks recomputed | ... kept |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    head = ["frames", "GB for a step, chunks recomputed", "... kept", "time, chunks recomputed", "... kept"]
+    lines = []
     for frames in sorted({row["frames"] for row in rows}):
         each = [figures.get((frames, kept)) for kept in ("recomputed", "kept")]
         memory = [f"{row['step_gb']:.2f}" if row else "" for row in each]
         times = [f"{row['step_s'] / shortest:.1f}x" if row else "" for row in each]
-        lines.append("| " + " | ".join([f"{frames:,}", *memory, *times]) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append([f"{frames:,}", *memory, *times])
+    return "\n".join(markdown(head, lines)) + "\n"
 
 
-def _plot(rows: list[dict], path: Path) -> None:
+def _figure(rows: list[dict]) -> Figure:
     figure = Figure(figsize=(style.WIDTH, 3))
     scales = {"step_gb": 1.0, "step_s": rows[0]["step_s"]}
     labels = ("GB for a step", "time of a step (shortest video = 1)")
@@ -171,7 +170,7 @@ def _plot(rows: list[dict], path: Path) -> None:
             panel.plot(frames, np.divide(values, scale), "o-", color=colour, label=f"chunks {kept}")
         panel.set(xlabel="frames", ylabel=label, xscale="log", yscale="log")
         panel.legend(frameon=False)
-    figure.savefig(path, metadata={"Date": None})
+    return figure
 
 
 def _circumstances(arguments) -> dict:
@@ -196,7 +195,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="7b with few and narrow layers: that it runs")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--out", type=Path, help="without suffix; .json, .md and .svg are added")
+    parser.add_argument("--out", type=Path, help="without suffix; .json, .md, .png and .svg are added")
     parser.add_argument("--one", choices=["recomputed", "kept"], help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -14,7 +14,7 @@ from typing import Any
 from x2l.errors import X2LError
 from x2l.evaluation.recipe import Evaluation
 from x2l.evaluation.results import RUN, read
-from x2l.evaluation.table import claims_table, commit_of
+from x2l.evaluation.table import claims_table, commit_of, markdown
 from x2l.files import read_json, write_json
 from x2l.settings import read_settings
 
@@ -146,15 +146,15 @@ def readme() -> str:
 
 def files_table() -> str:
     """Every recipe: its command, the trainings whose weights it loads, how long it ran."""
-    lines = ["| file | command | needs | time |", "| --- | --- | --- | --- |"]
+    rows = []
     for path in sorted(FOLDER.glob("*.yaml")):
         is_training = path.stem in FITS
         command, out = ("fit", FITS[path.stem]) if is_training else ("eval", path.stem)
         needs = ", ".join(f"`{run}`" for run in trainings(read_settings(path)))
         name = path.name if is_training else f"[{path.name}](#{path.stem})"
         shown = f"`x2l {command} recipes/{path.name} --out runs/{out}`"
-        lines.append(f"| {name} | {shown} | {needs} | {TIMES.get(path.stem, NOT_MEASURED)} |")
-    return "\n".join(lines)
+        rows.append([name, shown, needs, TIMES.get(path.stem, NOT_MEASURED)])
+    return "\n".join(markdown(["file", "command", "needs", "time"], rows))
 
 
 def front() -> str:

@@ -57,12 +57,16 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def lock(file: IO, folder: Path) -> None:
-    """Hold an open file of a run in `folder` until it is closed. Raises X2LError if another run holds it."""
+    """Hold an open file of a run in `folder` until it is closed.
+
+    Raises X2LError if another run holds it, and closes it.
+    """
     if fcntl is None:
         return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
+        file.close()
         raise X2LError(f"{folder}: another run is writing there, expected to be alone") from error
     except OSError:  # a file system without locks: better a run without one than none
         return

@@ -27,11 +27,7 @@ class Results:
 
     def __enter__(self) -> Results:
         self._file = self.path.open("ab")
-        try:
-            lock(self._file, self.path.parent)
-        except X2LError:
-            self._file.close()
-            raise
+        lock(self._file, self.path.parent)
         _drop_torn_line(self.path)
         return self
 

@@ -19,7 +19,7 @@ def table(summary: dict[str, Any]) -> str:
     chance = ["chance", *(f"{summary['chance'][group]:.2f}" for group in groups), *[""] * 4]
     return "\n".join(
         [
-            *_markdown(head, [*rows, chance]),
+            *markdown(head, [*rows, chance]),
             "",
             *_notes(summary),
             "",
@@ -67,7 +67,7 @@ def _by_kind(summary: dict[str, Any]) -> list[str]:
         return []
     by_row = {name: row["accuracy_by_kind"] for name, row in summary["rows"].items()} | {"chance": chance}
     rows = [[name, *(f"{shares[kind]:.2f}" for kind in chance)] for name, shares in by_row.items()]
-    return _markdown(["by kind", *chance], rows)
+    return markdown(["by kind", *chance], rows)
 
 
 def claims_table(claims: list[dict[str, Any]]) -> list[str]:
@@ -76,7 +76,7 @@ def claims_table(claims: list[dict[str, Any]]) -> list[str]:
         [claim["say"], _number(claim), claim["bar"], "yes" if claim["holds"] else "**no**"]
         for claim in claims
     ]
-    return _markdown(["claim", "measured", "bar", "holds"], rows) if rows else []
+    return markdown(["claim", "measured", "bar", "holds"], rows) if rows else []
 
 
 def _spaced(lines: list[str]) -> list[str]:
@@ -96,7 +96,7 @@ def _differences(summary: dict[str, Any], groups: list[str]) -> list[str]:
         [f"{name} - {other}", *(_signed(summary["differences"][name][other][group]) for group in groups)]
         for name, other in pairs
     ]
-    return [*_markdown(["paired difference", *groups], rows), ""] if rows else []
+    return [*markdown(["paired difference", *groups], rows), ""] if rows else []
 
 
 def _with_interval(value: dict[str, Any]) -> str:
@@ -109,6 +109,7 @@ def _signed(value: dict[str, Any]) -> str:
     return f"{value['mean']:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
-def _markdown(head: list[str], rows: Iterable[list[str]]) -> list[str]:
+def markdown(head: list[str], rows: Iterable[list[str]]) -> list[str]:
+    """The lines of a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return [f"| {' | '.join(cells)} |" for cells in lines]
