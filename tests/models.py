@@ -159,9 +159,12 @@ def index_of(
     return VideoIndex(backbone.begin(), with_features, spec)
 
 
-def bare_index(num_chunks: int, ratios=(2, 32), video: str = "noise") -> VideoIndex:
-    """Chunks of two frames and 2 s and one token of zeros: all that a selector looks at."""
+def bare_index(num_chunks: int, ratios=(2, 32), **video: str) -> VideoIndex:
+    """Chunks of two frames and 2 s and one token of zeros: all that a selector looks at.
+
+    video: the fingerprint of what they are said to be made from.
+    """
     zero = torch.zeros(1, 1, 1, 1)
     kv = KV(zero, zero, zero.long())
     made = tuple(ChunkKV(i, 2.0 * i, 2.0 * i + 1, 2, 8, dict.fromkeys(ratios, kv)) for i in range(num_chunks))
-    return VideoIndex(kv, made, IndexSpec("none", Geometry(1, 1, 1, 4, "float32"), {}, {"name": video}))
+    return VideoIndex(kv, made, IndexSpec("none", Geometry(1, 1, 1, 4, "float32"), {}, video))

@@ -118,6 +118,8 @@ def test_the_worst_length_and_depth_count():
     assert judged(group=groups, at_least=0.7)["value"] == pytest.approx(0.65)
     assert not judged(group=groups, at_least=0.7)["holds"]
     assert judged(group=groups, at_most=0.7)["value"] == pytest.approx(0.75)
+    assert judged(group=groups, at_least=0.6, at_most=0.7)["value"] == pytest.approx(0.75)
+    assert judged(group=groups, at_least=0.7, at_most=0.8)["value"] == pytest.approx(0.65)
     lowest = judged(group=groups, measure="lowest_depth", at_least=0.5)
     assert lowest["value"] == 0.5 and lowest["interval"] is None and lowest["holds"]
     assert judged(group="128 frames", measure="lowest_depth", at_least=0.5)["value"] == 0.6

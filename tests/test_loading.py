@@ -1,6 +1,7 @@
 """Released-style checkpoint folders: what may be missing, what may be there besides, what is refused."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -108,7 +109,12 @@ def test_a_tower_may_be_stored_elsewhere(folder, tmp_path):
     split_tower(folder, tmp_path / "clip")
     split = VideoXL.from_pretrained(str(folder))
     assert_same_weights(split, whole)
-    assert "tower clip@" in split.identity and split.identity != whole.identity
+    assert ", tower " in split.identity and split.identity != whole.identity
+
+
+def test_the_identity_is_that_of_the_weights_wherever_they_lie(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "renamed")
+    assert VideoXL.from_pretrained(str(copy)).identity == VideoXL.from_pretrained(str(folder)).identity
 
 
 def test_a_tower_that_does_not_fit_is_one_line(folder, tmp_path):

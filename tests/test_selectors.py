@@ -97,7 +97,16 @@ def test_random_depends_on_seed_and_video_and_not_on_scores():
     assert len(selected) == 4
     assert selected == chosen(Random(4), 40, torch.randn(40))
     assert selected != chosen(Random(4, seed=1), 40)
-    assert selected != chosen(Random(4), 40, video="another")
+    assert selected != chosen(Random(4), 40, sha256="another")
+
+
+def test_random_draws_the_same_for_a_copy_of_the_video_and_another_reader():
+    drawn = {
+        tuple(chosen(Random(4), 40, sha256="a", file=name, reader=reader))
+        for name in ("one.mp4", "two.mp4")
+        for reader in ("decord", "av")
+    }
+    assert len(drawn) == 1
 
 
 def test_random_leaves_the_global_generator_alone():

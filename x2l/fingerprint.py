@@ -23,11 +23,11 @@ def file_fingerprint(path: Path) -> str:
 
 
 def checkpoint_fingerprint(folder: Path) -> str:
-    """The folder's name and a fingerprint of its configuration and of the start of every tensor."""
+    """sha256 (16 hex digits) of a checkpoint's configuration and of the start of every tensor."""
     digest = hashlib.sha256((folder / "config.json").read_bytes())
     for path in sorted(folder.glob("*.safetensors")):
         _update_with_weights(digest, path)
-    return f"{folder.resolve().name}@{digest.hexdigest()[:16]}"
+    return digest.hexdigest()[:16]
 
 
 def _update_with_weights(digest: hashlib._Hash, path: Path) -> None:

@@ -132,10 +132,11 @@ def _with_tower(network: PreTrainedModel, missing: list[str]) -> list[str]:
     return [key for key in missing if key.removeprefix(TOWER) not in stored]
 
 
-def fingerprint_of(network: PreTrainedModel, model: str) -> str:
-    """The identity of a folder and of the tower that was read from elsewhere."""
+def identity_of(network: PreTrainedModel, model: str) -> str:
+    """Equal wherever the same weights lie: of a folder, and of the tower that was read from elsewhere."""
     tower = getattr(network, "tower_fingerprint", None)
-    return checkpoint_fingerprint(Path(model)) + (f", tower {tower}" if tower else "")
+    weights = f"{network.config.model_type}@{checkpoint_fingerprint(Path(model))}"
+    return weights + (f", tower {tower}" if tower else "")
 
 
 def load_stock(
@@ -195,7 +196,7 @@ def _chat_template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> str:
 
 def _identity(folder: Path, model_type: str, *decisive: Any) -> str:
     """Equal wherever the same weights lie, if they see and are prompted alike."""
-    weights = checkpoint_fingerprint(folder).rpartition("@")[2]
+    weights = checkpoint_fingerprint(folder)
     rest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]
     return f"{model_type}@{weights}.{rest}"
 

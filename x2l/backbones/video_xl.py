@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from x2l.backbones._language_model import LanguageModelBackbone, memory_cache, with_options
-from x2l.backbones._loading import fingerprint_of, load_video_xl
+from x2l.backbones._loading import identity_of, load_video_xl
 from x2l.backbones._qwen2_vst import VSTForCausalLM
 from x2l.pixels import preprocess
 from x2l.rounding import exact_convolutions
@@ -64,7 +64,7 @@ class VideoXL(LanguageModelBackbone):
             raise X2LError(f"backbone.frames_per_batch: expected at least 1, got {frames_per_batch}")
         model = model or cls.default_model
         network, tokenizer = load_video_xl(model, device, dtype, attention)
-        return cls(network, tokenizer, fingerprint_of(network, model), frames_per_batch)
+        return cls(network, tokenizer, identity_of(network, model), frames_per_batch)
 
     @property
     def tokens_per_frame(self) -> int:

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from x2l.backbones._loading import fingerprint_of, load_video_xl_2
+from x2l.backbones._loading import identity_of, load_video_xl_2
 from x2l.backbones._reading import Block, ReadingBackbone
 from x2l.backbones._sparse_prefill import SparsePass
 from x2l.backbones._video_xl_2_model import VideoXL2ForCausalLM
@@ -92,7 +92,7 @@ class VideoXL2(ReadingBackbone):
             if number < 1:
                 raise X2LError(f"backbone.{name}: expected at least 1, got {number}")
         network, tokenizer = load_video_xl_2(model, device, dtype, attention)
-        identity = f"{fingerprint_of(network, model)}, blocks {block_groups}/{previous_blocks}"
+        identity = f"{identity_of(network, model)}, blocks {block_groups}/{previous_blocks}"
         return cls(network, tokenizer, identity, **numbers)
 
     def pieces(self, clip: Clip) -> Iterator[str | Block]:

@@ -137,10 +137,13 @@ def _judge(
 
 
 def _margin(claim: Claim, value: float | None) -> float:
-    """How far a value is on the good side of the bar: the more, the better."""
+    """How far a value is on the good side of the nearer bar: the more, the better."""
     if value is None:
         return -math.inf
-    return -value if claim.at_most is not None else value
+    margins = [] if claim.at_most is None else [claim.at_most - value]
+    if claim.at_least is not None or not margins:
+        margins.append(value - (claim.at_least or 0))
+    return min(margins)
 
 
 def _accuracy(claim: Claim, tallies: Mapping[str, Tally]) -> tuple[float, list[float]] | tuple[None, None]:

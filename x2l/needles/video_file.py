@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import chain
@@ -12,6 +11,7 @@ import av
 import numpy as np
 from jaxtyping import Shaped
 
+from x2l.files import written_whole
 from x2l.types import X2LError
 
 Frame = Shaped[np.ndarray, "..."]
@@ -36,14 +36,9 @@ def write_video(
     path = Path(path)
     if not path.parent.is_dir():
         raise X2LError(f"{path}: expected an existing folder to write the video in")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with written_whole(path) as partial:
         _encode(partial, _checked(frames), fps, crf, preset, gop_s)
-        num_bytes = partial.stat().st_size
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return num_bytes
+        return partial.stat().st_size
 
 
 def _checked(frames: Iterable[Frame]) -> Iterator[Frame]:

@@ -107,7 +107,7 @@ def fingerprint(model: str) -> str:
     """Of the weights of a checkpoint, in hex digits. Raises X2LError naming a model that cannot be read."""
     folder = checkpoint_folder(model, "oracle.model")
     try:
-        return checkpoint_fingerprint(folder).rpartition("@")[2]
+        return checkpoint_fingerprint(folder)
     except (OSError, ValueError) as error:
         raise X2LError(f"oracle.model: {model} cannot be loaded, {one_line(error)}") from error
 

@@ -18,7 +18,8 @@ from x2l.types import VideoIndex
 class Random(DetailSelector):
     """`k` chunks drawn at random, the same for every question on a video.
 
-    The draw depends on `seed`, the video's fingerprint and its number of chunks, and on nothing else.
+    The draw depends on `seed`, the video's content and sampling and its number of chunks, and on nothing
+    else: a copy under another name, or another reader, gives the same.
 
     Source: Video-X^2L (arXiv 2506.21184), Table 3, row "Random".
     """
@@ -28,6 +29,6 @@ class Random(DetailSelector):
     seed: int = 0
 
     def pick(self, k: int, scores: Float[Tensor, " chunks"] | None, index: VideoIndex) -> Iterable[int]:
-        video = json.dumps(dict(index.spec.video), sort_keys=True)
-        draw = random.Random(f"{self.seed} {video}")
+        content = {name: value for name, value in index.spec.video.items() if name not in ("file", "reader")}
+        draw = random.Random(f"{self.seed} {json.dumps(content, sort_keys=True)}")
         return draw.sample(range(len(index.chunks)), k)
