@@ -63,7 +63,7 @@ def _train(recipe: VideoQARecipe, out: Path, accelerator: str, num_workers: int)
     lightning.seed_everything(recipe.seed, verbose=False)
     # Data first: weights take minutes to load.
     data = make_data(recipe, num_workers)
-    module = make_module(recipe, is_begun=last_checkpoint(out) is not None)
+    module = make_module(recipe, data, is_begun=last_checkpoint(out) is not None)
     _require_precision(recipe, module)
     trainer = train(
         module,
@@ -115,12 +115,11 @@ def write_trained(
     trainer.strategy.barrier()
 
 
-def make_module(recipe: VideoQARecipe, is_begun: bool) -> X2LModule:
+def make_module(recipe: VideoQARecipe, data: VideoQADataModule, is_begun: bool) -> X2LModule:
     """The module that a recipe trains, with the weights loaded; a run that is begun has its own start."""
     pipeline = build_pipeline(recipe.answering.check())
     if recipe.vst_start == "gather" and not is_begun:
-        videos = make_data(recipe, num_workers=0).train_dataloader()
-        let_vsts_gather(pipeline.backbone, (clip for video in videos for clip in video.clips))
+        let_vsts_gather(pipeline.backbone, (clip for video in data.train_videos() for clip in video.clips))
     return X2LModule(
         pipeline,
         trains=recipe.trains,

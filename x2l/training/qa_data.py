@@ -71,8 +71,12 @@ class VideoQADataModule(lightning.LightningDataModule):
         """
         self._require_same_run()
         len(self.train_source)  # read here once, not by every loading process
+        return self._loader(self.train_videos())
+
+    def train_videos(self) -> TrainingVideos:
+        """The videos of all steps that are still to come, read where they are iterated."""
         steps_done = self.trainer.global_step if self.trainer else 0
-        videos = TrainingVideos(
+        return TrainingVideos(
             self._reader(self.train_source),
             self.num_steps * self.accumulate,
             self.seed,
@@ -80,7 +84,6 @@ class VideoQADataModule(lightning.LightningDataModule):
             steps_done * self.accumulate,
             *self._place(),
         )
-        return self._loader(videos)
 
     def val_dataloader(self) -> DataLoader | list:
         """An empty list, Lightning's way to say none, where there is no `val`."""
