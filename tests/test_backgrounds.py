@@ -152,6 +152,16 @@ def test_a_bad_frame_leaves_no_file(tmp_path: Path, frames, message):
     assert not list(tmp_path.iterdir())
 
 
+def test_footage_that_cannot_be_read_is_not_taken_for_a_file_that_cannot_be_written(tmp_path: Path):
+    def photograph():
+        yield np.zeros((8, 8, 3), np.uint8)
+        yield np.frombuffer((tmp_path / "missing.png").read_bytes(), np.uint8)
+
+    with pytest.raises(X2LError, match=r"frames: cannot be read, .*missing\.png"):
+        write_video(tmp_path / "bad.mp4", photograph())
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_missing_folder_is_named(tmp_path: Path):
     with pytest.raises(X2LError, match="existing folder"):
         write_video(tmp_path / "nowhere" / "needle.mp4", moving_frames(2))

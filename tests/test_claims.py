@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from x2l.evaluation.claims import Claim, judge
+from x2l.evaluation.table import claims_table
 from x2l.evaluation.tally import Tally
 from x2l.types import X2LError
 
@@ -72,6 +73,15 @@ def test_a_claim_is_held_against_its_bar(fields, value, bar, holds):
     result = judged(**fields)
     assert result["value"] == pytest.approx(value)
     assert (result["bar"], result["holds"]) == (bar, holds)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(-0.0333, "-0.033"), (-0.0267, "-0.027"), (-0.03, "-0.03"), (-0.036, "-0.04"), (0.05, "0.05")],
+)
+def test_a_number_is_told_from_its_bar(value, shown):
+    claim = {"say": "", "value": value, "interval": None, "bar": "at least -0.03, at most 0.5", "holds": True}
+    assert f"| {shown} |" in claims_table([claim])[-1]
 
 
 def test_equal_videos_leave_no_doubt():

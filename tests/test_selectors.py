@@ -98,6 +98,7 @@ def test_random_depends_on_seed_and_video_and_not_on_scores():
     assert selected == chosen(Random(4), 40, torch.randn(40))
     assert selected != chosen(Random(4, seed=1), 40)
     assert selected != chosen(Random(4), 40, sha256="another")
+    assert selected != chosen(Random(4), 40, sampling={"fps": 0.5})
 
 
 def test_random_draws_the_same_for_a_copy_of_the_video_and_another_reader():

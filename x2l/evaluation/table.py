@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from itertools import combinations
 from typing import Any
@@ -84,10 +85,16 @@ def _spaced(lines: list[str]) -> list[str]:
 
 
 def _number(claim: dict[str, Any]) -> str:
+    """To two digits; to three where two would not tell the number from its bar."""
     if claim["value"] is None:
         return "nothing to measure"
+    digits = 2 + (round(claim["value"], 2) in _bars(claim) and claim["value"] not in _bars(claim))
     value = {"mean": claim["value"], "interval": claim["interval"]}
-    return _with_interval(value) if claim["interval"] else f"{claim['value']:.2f}"
+    return _with_interval(value, digits) if claim["interval"] else f"{claim['value']:.{digits}f}"
+
+
+def _bars(claim: dict[str, Any]) -> list[float]:
+    return [float(number) for number in re.findall(r"-?\d+(?:\.\d+)?", claim["bar"])]
 
 
 def _differences(summary: dict[str, Any], groups: list[str]) -> list[str]:
@@ -99,9 +106,9 @@ def _differences(summary: dict[str, Any], groups: list[str]) -> list[str]:
     return [*markdown(["paired difference", *groups], rows), ""] if rows else []
 
 
-def _with_interval(value: dict[str, Any]) -> str:
+def _with_interval(value: dict[str, Any], digits: int = 2) -> str:
     low, high = value["interval"]
-    return f"{value['mean']:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{value['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def _signed(value: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from x2l.files import written_whole
+from x2l.hub import one_line
 from x2l.types import X2LError
 
 Frame = Shaped[np.ndarray, "..."]
@@ -31,14 +32,23 @@ def write_video(
     `frames` is consumed one by one, so a long video needs no memory; `gop_s` is the longest time between
     two key frames. The same frames and options give the same bytes (one thread, no dates in the file).
     The file appears under `path` only when it is complete.
-    Raises X2LError for no frames, frames that are not uint8 RGB of one even size, or a missing folder.
+    Raises X2LError for no frames, frames that cannot be read or are not uint8 RGB of one even size, or a
+    file that cannot be written.
     """
     path = Path(path)
     if not path.parent.is_dir():
         raise X2LError(f"{path}: expected an existing folder to write the video in")
     with written_whole(path) as partial:
-        _encode(partial, _checked(frames), fps, crf, preset, gop_s)
+        _encode(partial, _checked(_readable(frames)), fps, crf, preset, gop_s)
         return partial.stat().st_size
+
+
+def _readable(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """The same frames; where they cannot be read, it is not the file being written that fails."""
+    try:
+        yield from frames
+    except OSError as error:
+        raise X2LError(f"frames: cannot be read, {one_line(error)}") from error
 
 
 def _checked(frames: Iterable[Frame]) -> Iterator[Frame]:
