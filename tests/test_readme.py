@@ -35,7 +35,9 @@ def test_commands(checkout, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("How many bells appear in the video?\n"))
     for arguments in commands(section("Use")):
         assert main(arguments) == 0, arguments
-    assert capsys.readouterr().out
+    said = re.search(r"On the sample video (\d+) of 12 questions are right", README).group(1)
+    right = re.search(r"^(\d+) of 12 right", capsys.readouterr().out, re.M).group(1)
+    assert int(right) >= int(said) >= 10  # another machine rounds otherwise
 
 
 def test_long_commands_name_files_that_exist():
