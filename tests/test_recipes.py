@@ -131,8 +131,8 @@ def test_what_does_not_work_is_told_with_the_numbers_measured():
     def short(name, row, other, group):
         return less(name, row, other, group).split()[0]
 
-    def gain(name, row, other):
-        return less(name, other, row, "all").replace("-", "")
+    def gain(name, row, other, group="all"):
+        return less(name, other, row, group).replace("-", "")
 
     def below_2x(row, other, group="all"):
         return short("table4", row, other, group)
@@ -170,10 +170,12 @@ def test_what_does_not_work_is_told_with_the_numbers_measured():
         f"all three are alike: {of_all('control', 'bi-level, about 8x')}, "
         f"{of_all('control', 'bi-level pooled KVs, about 8x')} and "
         f"{of_all('control', 'bi-level low resolution, about 8x')} on all questions",
-        f"Bi-level VSTs gain {short('control', 'low resolution 8x', 'bi-level, about 8x', 'detail')} on details",
+        f"gain {short('control', 'low resolution 8x', 'bi-level, about 8x', 'detail')} on details",
         f"rank 16) gain {gain('lora_gain', 'adapted', 'before')} on held-out videos",
         f"({kind('lora_gain', 'before', 'tally')} to {kind('lora_gain', 'adapted', 'tally')};",
         f"2,048 frames is read {at(attention, 2048)}",
+        f"{gain('fig2', attention, 'uniform 2x', '2048 frames')} above 2x at 2,048 frames, where 2x reads "
+        f"{at('uniform 2x', 2048)} ",
         f"{at('bi-level annotated top-3', 2048)} with the right chunk given",
         f"up to 1,024 frames {at(attention, 1024)} or more",
         f"from {below_2x('bi-level, before', '2x, before')} to "
@@ -193,6 +195,7 @@ def test_what_does_not_work_is_told_with_the_numbers_measured():
         f"attention {kind('table3', 'attention', 'pair')}, "
         f"llm_attention {kind('table3', 'llm_attention', 'pair')}.",
         f"at 2,048 the right chunk gives back {at('bi-level annotated top-3', 2048)}.",
+        f"lost among them ({at('uniform 2x', 1024)}, {at('uniform 2x', 2048)}).",
         f"below 2x before and after (-{below_2x('bi-level, before', '2x, before')}, "
         f"-{below_2x('bi-level, trained bi-level', '2x, trained at 2x')})",
     ):
