@@ -84,6 +84,12 @@ def test_a_number_is_told_from_its_bar(value, shown):
     assert f"| {shown} |" in claims_table([claim])[-1]
 
 
+@pytest.mark.parametrize(("low", "shown"), [(0.004, "0.020 [0.004, 0.040]"), (0.0, "0.02 [0.00, 0.04]")])
+def test_the_end_of_an_interval_is_told_from_its_bar(low, shown):
+    claim = {"say": "", "value": 0.02, "interval": [low, 0.04], "bar": SURE, "holds": low > 0}
+    assert f"| {shown} |" in claims_table([claim])[-1]
+
+
 def test_equal_videos_leave_no_doubt():
     assert judged(row="fair", between=("bad", "good"), at_least=0.0)["interval"] == pytest.approx(
         [0.75, 0.75]

@@ -88,7 +88,8 @@ def _number(claim: dict[str, Any]) -> str:
     """To two digits; to three where two would not tell the number from its bar."""
     if claim["value"] is None:
         return "nothing to measure"
-    digits = 2 + (round(claim["value"], 2) in _bars(claim) and claim["value"] not in _bars(claim))
+    bars, judged = _bars(claim), [claim["value"], *(claim["interval"] or [])[:1]]
+    digits = 2 + any(round(number, 2) in bars and number not in bars for number in judged)
     value = {"mean": claim["value"], "interval": claim["interval"]}
     return _with_interval(value, digits) if claim["interval"] else f"{claim['value']:.{digits}f}"
 
