@@ -282,4 +282,5 @@ def test_the_readme_is_what_the_results_say():
         claimed = [claim["say"] for claim in evaluation.mapping.get("claims", [])]
         assert [claim["say"] for claim in summary.get("claims", [])] == claimed
         for claim in summary.get("claims", []):
-            assert re.search(rf"^\| {re.escape(claim['say'])} \| {claim['value']:.2f} ", text, re.M)
+            shown = f"({claim['value']:.2f}|{claim['value']:.3f})"
+            assert re.search(rf"^\| {re.escape(claim['say'])} \| {shown} ", text, re.M)
