@@ -231,7 +231,7 @@ def test_an_index_comes_before_the_pictures_beside_it(root, tmp_path, capsys):
     store.save(pipeline.index(open_video(root / "pages")), tmp_path / "index")
     (tmp_path / "index" / "shot.png").write_bytes((root / "pages" / "frame_0.png").read_bytes())
     assert main(["ask", str(tmp_path / "index"), "How many bells?"]) == 2
-    assert "index: was made with backbone 'tiny-0', not 'x2l_tiny" in capsys.readouterr().err
+    assert "index: was made with backbone 'tiny-0', not '" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert main(["ask", str(tmp_path / "empty"), "How many bells?"]) == 2
     assert "manifest.json: cannot be read, expected an x2l index" in capsys.readouterr().err
