@@ -179,3 +179,4 @@ def test_the_shipped_recipe_is_sound():
     evaluation = Evaluation.load(RECIPES / "fig2.yaml")
     assert evaluation.data.lengths[-1] == 2048 and evaluation.data.depths == DEPTHS
     assert evaluation.data.split == "eval" and evaluation.data.num >= 10
+    assert len((RECIPES / "fig2.yaml").read_text().splitlines()) <= 30

@@ -116,9 +116,6 @@ def test_what_does_not_work_is_told_with_the_numbers_measured():
     def kind(name, row, kind):
         return f"{results[name]['rows'][row]['accuracy_by_kind'][kind]:.2f}"
 
-    def of_all(name, row):
-        return f"{results[name]['rows'][row]['accuracy']['all']['mean']:.2f}"
-
     def loses_the_gist(gaps):
         """Whether a loss on the gist is more than noise."""
         return gaps["holistic"]["interval"][0] > 0
@@ -126,11 +123,14 @@ def test_what_does_not_work_is_told_with_the_numbers_measured():
     def chance(name, kind):
         return f"{results[name]['chance_by_kind'][kind]:.2f}"
 
+    def accuracy(name, row, group):
+        return f"{results[name]['rows'][row]['accuracy'][group]['mean']:.2f}"
+
     def at(row, length):
-        return f"{results['fig2']['rows'][row]['accuracy'][f'{length} frames']['mean']:.2f}"
+        return accuracy("fig2", row, f"{length} frames")
 
     def inside(row, length):
-        by_depth = results["fig2"]["rows"][row]["accuracy_by_depth"][length]
+        by_depth = results["fig2"]["rows"][row]["accuracy_by_depth"][f"{length} frames"]
         return f"{sum(by_depth[depth] for depth in ('25', '50', '75')) / 3:.2f}"
 
     def short(name, row, other, group):
@@ -173,9 +173,9 @@ def test_what_does_not_work_is_told_with_the_numbers_measured():
         f"{kind('control', 'VSTs 8x', 'detail')}, averaged tokens "
         f"{kind('control', 'low resolution 8x', 'detail')}, a gain of "
         f"{less('control', 'low resolution 8x', 'VSTs 8x', 'detail')}.",
-        f"the three reach {of_all('control', 'bi-level, about 8x')}, "
-        f"{of_all('control', 'bi-level pooled KVs, about 8x')} and "
-        f"{of_all('control', 'bi-level low resolution, about 8x')} on all questions",
+        f"the three reach {accuracy('control', 'bi-level, about 8x', 'all')}, "
+        f"{accuracy('control', 'bi-level pooled KVs, about 8x', 'all')} and "
+        f"{accuracy('control', 'bi-level low resolution, about 8x', 'all')} on all questions",
         f"more pairs ({kind('control', 'bi-level low resolution, about 8x', 'pair')}, "
         f"VSTs {kind('control', 'bi-level, about 8x', 'pair')})",
         f"read {less('chunk_size', '3 chunks cut at scenes', '3 chunks of 10 frames', 'detail')} less of",
@@ -185,7 +185,7 @@ def test_what_does_not_work_is_told_with_the_numbers_measured():
         f"2,048 frames is read {at(attention, 2048)}",
         f"{gain('fig2', attention, 'uniform 2x', '2048 frames')} above 2x at 2,048 frames, where 2x reads "
         f"{at('uniform 2x', 2048)} and 32x, which keeps both ends at 2x, {at('uniform 32x', 2048)} ",
-        f"{inside(attention, '2048 frames')} where it is not at one of the ends",
+        f"{inside(attention, 2048)} where it is not at one of the ends",
         f"{at('bi-level annotated top-3', 2048)} with the right chunk given",
         f"bi-level KVs gain {gain('table4', 'bi-level, trained bi-level', 'bi-level, before')}, 2x loses",
         f"up to 1,024 frames {at(attention, 1024)} or more",
