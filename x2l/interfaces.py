@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.generation.streamers import BaseStreamer
 
-from x2l.registry import describe
+from x2l.registry import describe, slot
 from x2l.types import (
     KV,
     Chunk,
@@ -38,6 +38,7 @@ from x2l.types import (
 )
 
 
+@slot("backbone", maker="from_pretrained")
 class Backbone(ABC):
     """A video language model, cut where KV compression needs it to be cut.
 
@@ -178,6 +179,7 @@ class Backbone(ABC):
         raise NotImplementedError(f"{type(self).__name__} does not report attention")
 
 
+@slot("compressor")
 @dataclass
 class Compressor(ABC):
     """Turns chunks into ChunkKVs with one level per requested ratio.
@@ -208,6 +210,7 @@ def chunk_kv(chunk: Chunk, levels: Mapping[int, KV]) -> ChunkKV:
     )
 
 
+@slot("oracle")
 @dataclass
 class Oracle(ABC):
     """Scores the chunks of an index for a question; higher = more relevant."""
@@ -274,6 +277,7 @@ def _keys(value: Any) -> Any:
     return [_keys(item) for item in value] if isinstance(value, list | tuple) else value
 
 
+@slot("selector")
 @dataclass
 class Selector(ABC):
     """Turns scores into a Plan; how many chunks, or which budget, is the selector's own field."""

@@ -13,7 +13,7 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -26,12 +26,41 @@ from typing import Any
 from x2l.errors import X2LError, unknown
 from x2l.fields import Build, arguments, join
 
-SLOTS = {"backbone": "Backbone", "compressor": "Compressor", "oracle": "Oracle", "selector": "Selector"}
-"""Each slot and the ABC in x2l.interfaces that its methods subclass. Its folder is the plural."""
+SLOTS = {
+    "backbone": "x2l.backbones",
+    "compressor": "x2l.compressors",
+    "oracle": "x2l.oracles",
+    "selector": "x2l.selectors",
+}
+"""Each slot and the folder of its shipped methods, which is also the group of its entry points."""
 
-_registered: dict[str, dict[str, type]] = {slot: {} for slot in SLOTS}
+
+@dataclass(frozen=True)
+class _Base:
+    """What the methods of a slot subclass, and the class method that builds one (None: the class itself)."""
+
+    abc: type
+    maker: str | None
+
+
+_bases: dict[str, _Base] = {}
+"""Announced by `slot` where they are defined, x2l.interfaces."""
+_registered: dict[str, dict[str, type]] = {name: {} for name in SLOTS}
 _loaded_entry_points: dict[type, str] = {}
 """Their names; an entry point may lead to a class by another path than where it is defined."""
+
+
+def slot(name: str, maker: str | None = None) -> Callable[[type], type]:
+    """Class decorator of the abstract class of a slot: its subclasses are methods.
+
+    maker: name of the class method that builds one; its parameters are the fields. None: the class itself.
+    """
+
+    def announce(abc: type) -> type:
+        _bases[_known(name)] = _Base(abc, maker)
+        return abc
+
+    return announce
 
 
 def register(target: type | str | None = None) -> Callable | type:
@@ -68,18 +97,18 @@ def build(slot: str, spec: Any, path: str = "") -> Any:
     spec. The fields of a backbone are the parameters of its `from_pretrained`.
     Raises X2LError naming the dotted path (from `path`) of what is wrong.
     """
-    if isinstance(spec, _abc(slot)):
+    if slot_of(type(spec)) == _known(slot):
         return spec
     make, given = _make_and_fields(slot, spec, path or slot)
     method = make(**arguments(make, given, path or slot, _builder))
-    if slot == "backbone":
+    if _bases[slot].maker:
         method.built_from = {"name": name_of(type(method)), **_plain(given, slot)}
     return method
 
 
 def check(slot: str, spec: Any, path: str = "") -> None:
     """Raise the X2LError that `build` would raise for a wrong name or field, but build nothing."""
-    if not isinstance(spec, _abc(slot)):
+    if slot_of(type(spec)) != _known(slot):
         make, given = _make_and_fields(slot, spec, path or slot)
         arguments(make, given, path or slot, _checker)
 
@@ -87,10 +116,12 @@ def check(slot: str, spec: Any, path: str = "") -> None:
 def describe(method: Any) -> dict[str, Any]:
     """The spec that builds `method` again, as JSON-able data: {name, **fields}, defaults included.
 
-    Of a backbone, the fields that it was built with. Raises X2LError for a value that is not plain data.
+    Of one that a class method made (a backbone), the fields that it was built with.
+    Raises X2LError for a value that is not plain data.
     """
     name = name_of(type(method))
-    if slot_of(type(method)) == "backbone":
+    slot = slot_of(type(method))
+    if slot and _bases[slot].maker:
         return dict(method.built_from or {"name": name})
     return {"name": name} | {
         f.name: _plain(getattr(method, f.name), f.name) for f in fields(method) if f.init
@@ -108,7 +139,7 @@ def name_of(cls: type) -> str:
 
 def slot_of(cls: type) -> str | None:
     """The slot whose ABC `cls` is or subclasses."""
-    return next((slot for slot in SLOTS if issubclass(cls, _abc(slot))), None)
+    return next((name for name, base in _bases.items() if issubclass(cls, base.abc)), None)
 
 
 def summary(slot: str, name: str) -> tuple[str, str]:
@@ -155,15 +186,14 @@ def _import_file(path: Path) -> None:
         raise
 
 
-def _folder(slot: str) -> str:
+def _known(slot: str) -> str:
     if slot not in SLOTS:
         raise unknown(f"slot {slot!r}", slot, SLOTS)
-    return f"x2l.{slot}s"
+    return slot
 
 
 def _abc(slot: str) -> type:
-    _folder(slot)
-    return getattr(import_module("x2l.interfaces"), SLOTS[slot])
+    return _bases[_known(slot)].abc
 
 
 def _origins(slot: str) -> dict[str, str]:
@@ -176,7 +206,7 @@ def _origins(slot: str) -> dict[str, str]:
 
 
 def _shipped(slot: str) -> Iterator[tuple[str, str]]:
-    folder = _folder(slot)
+    folder = SLOTS[_known(slot)]
     for module in iter_modules(find_spec(folder).submodule_search_locations):
         if not module.name.startswith("_"):
             yield module.name, f"{folder}.{module.name}"
@@ -185,11 +215,15 @@ def _shipped(slot: str) -> Iterator[tuple[str, str]]:
 @cache
 def _from_entry_points(slot: str) -> tuple[tuple[str, str], ...]:
     """Cached: reading the metadata of every installed package takes milliseconds."""
-    return tuple((point.name, point.value) for point in entry_points(group=_folder(slot)))
+    return tuple((point.name, point.value) for point in entry_points(group=SLOTS[_known(slot)]))
 
 
 def _from_decorator(slot: str) -> Iterator[tuple[str, str]]:
     return ((name, _origin(cls)) for name, cls in _registered[slot].items())
+
+
+def _names_of_bases() -> str:
+    return ", ".join(base.abc.__name__ for base in _bases.values())
 
 
 def _origin(cls: type) -> str:
@@ -199,7 +233,7 @@ def _origin(cls: type) -> str:
 def _add(cls: type, name: str) -> type:
     slot = slot_of(cls)
     if slot is None:
-        raise X2LError(f"{cls.__qualname__}: expected a subclass of {', '.join(SLOTS.values())}")
+        raise X2LError(f"{cls.__qualname__}: expected a subclass of {_names_of_bases()}")
     # The same class again is a notebook cell that is run again.
     if (taken := _origins(slot).get(name, _origin(cls))) != _origin(cls):
         raise X2LError(f"{slot} {name!r} is defined twice: by {taken} and by {_origin(cls)}")
@@ -215,18 +249,18 @@ def _only_class(slot: str, module_name: str) -> type:
         if cls.__module__ == module_name and issubclass(cls, _abc(slot)) and not inspect.isabstract(cls)
     ]
     if len(found) != 1:
-        raise X2LError(f"{module_name}: expected one subclass of {SLOTS[slot]}, found {len(found)}")
+        raise X2LError(f"{module_name}: expected one subclass of {_abc(slot).__name__}, found {len(found)}")
     return found[0]
 
 
 def _load_entry_point(slot: str, name: str, origin: str) -> type:
     try:
-        cls = EntryPoint(name, origin, _folder(slot)).load()
+        cls = EntryPoint(name, origin, SLOTS[_known(slot)]).load()
     except Exception as error:  # whatever another package's code raises when it is imported
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise X2LError(f"{slot} {name!r}: entry point {origin} cannot be loaded, {reason}") from error
     if not (isinstance(cls, type) and issubclass(cls, _abc(slot))):
-        raise X2LError(f"{slot} {name!r}: entry point {origin} is not a subclass of {SLOTS[slot]}")
+        raise X2LError(f"{slot} {name!r}: entry point {origin} is not a subclass of {_abc(slot).__name__}")
     _loaded_entry_points[cls] = name
     return cls
 
@@ -237,7 +271,8 @@ def _make_and_fields(slot: str, spec: Any, path: str) -> tuple[Callable, dict[st
         raise X2LError(f"{path}: expected a name or a mapping with a name, got {spec!r}")
     cls = get(slot, spec["name"])
     given = {str(key): value for key, value in spec.items() if key != "name"}
-    return (cls.from_pretrained if slot == "backbone" else cls), given
+    maker = _bases[slot].maker
+    return (getattr(cls, maker) if maker else cls), given
 
 
 def _builder(cls: type) -> Build | None:
