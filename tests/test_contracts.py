@@ -1,7 +1,10 @@
 """What every registered method must hold; a new file in a slot's folder is tested here by being there."""
 
 import json
-from dataclasses import replace
+import pickle
+from dataclasses import fields, replace
+from types import UnionType
+from typing import get_args
 
 import pytest
 import torch
@@ -10,6 +13,9 @@ from models import QUESTION, chunks, encoded, index_of, tiny_backbone
 from x2l import registry
 from x2l.cache import assemble
 from x2l.compressors.vst import VST
+from x2l.data import make_data
+from x2l.fields import parameters
+from x2l.interfaces import Data
 from x2l.types import DROPPED, KV, Level, Question
 
 RATIOS = (2, 8)
@@ -51,6 +57,42 @@ def test_every_method_says_what_it_is_and_where_it_is_from(slot):
     for name in registry.names(slot):
         line, source = registry.summary(slot, name)
         assert line and source, name
+
+
+PLAIN = {int: 1, str: "given", float: 1.0}
+
+
+def filled(name):
+    """The spec of a data with every required field, by its annotation."""
+    known, _ = parameters(registry.get("data", name), name)
+    return {"name": name} | {key: value_of(p.annotation) for key, p in known.items() if p.required}
+
+
+def value_of(annotation):
+    """A value that an annotation takes: of a union its first kind, of several one."""
+    if annotation is Data:
+        return filled("needles")
+    if annotation in PLAIN:
+        return PLAIN[annotation]
+    first = value_of(get_args(annotation)[0])
+    return first if isinstance(annotation, UnionType) else [first]
+
+
+@every("data")
+def test_data_is_built_by_its_own_description_and_pickled(name):
+    data = make_data(filled(name), "data")
+    description = json.loads(json.dumps(registry.describe(data)))
+    assert description["name"] == name
+    assert make_data(description, "data") == data == registry.build("data", description)
+    assert pickle.loads(pickle.dumps(data)) == data
+
+
+@every("data")
+def test_smaller_variants_of_data_can_be_built(name):
+    cls = registry.get("data", name)
+    for changes in cls.reduced.values():
+        assert changes.keys() <= {field.name for field in fields(cls)}
+        make_data(filled(name) | changes, "data")
 
 
 @every("compressor")

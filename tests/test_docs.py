@@ -20,14 +20,13 @@ from x2l import registry
 from x2l.backbones.x2l_tiny import X2LTiny
 from x2l.cli import main
 from x2l.evaluation.claims import Claim
-from x2l.evaluation.data import DATA
 from x2l.evaluation.recipe import _Keys
-from x2l.evaluation.scoring import is_right
 from x2l.needles import backgrounds
 from x2l.needles.dataset import Record, read_dataset
 from x2l.needles.questions import GROUPS, ask_all
 from x2l.needles.world import write_script
 from x2l.recipe import Recipe
+from x2l.scoring import is_right
 from x2l.types import Question
 from x2l.video import Sampling, open_video
 
@@ -194,8 +193,10 @@ def test_every_key_of_an_evaluation_is_on_the_page():
     }
     assert list(keys) == [field.name for field in fields(_Keys)]
     assert {field.name for field in fields(Recipe)} == set(named(keys["base"]))
-    of_data = {field.name for source in DATA.values() for field in fields(source)}
-    assert of_data | set(DATA) == set(named(keys["data"]))
+    shipped = registry.names("data")
+    assert set(shipped) <= set(named(keys["data"]))
+    of_data = {field.name for name in shipped for field in fields(registry.get("data", name))}
+    assert set(named(keys["data"])) <= of_data | set(shipped)
     claimed = [name for row in rows(EVALUATION, "| key of a claim") for name in named(row[0])]
     assert sorted(claimed) == sorted(field.name for field in fields(Claim))
     of_record = [name for row in rows(EVALUATION, "| field of a record") for name in named(row[0])]

@@ -13,15 +13,17 @@ import pytest
 import yaml
 from models import save, tiny_backbone
 
+from x2l.data.haystack import Haystack
+from x2l.data.needles import Needles
 from x2l.evaluation import bootstrap, run, summarise
-from x2l.evaluation.data import Haystack, Needles, asked_hash
+from x2l.evaluation.hashes import asked_hash
 from x2l.evaluation.recipe import Evaluation
 from x2l.evaluation.results import Results, read
 from x2l.evaluation.rows import index, make_rows
-from x2l.evaluation.scoring import is_right
 from x2l.evaluation.summary import _chance
 from x2l.needles.dataset import write_dataset
 from x2l.oracles.attention import AttentionScore
+from x2l.scoring import is_right
 from x2l.types import Question, X2LError
 from x2l.video import open_video
 
@@ -106,7 +108,8 @@ def test_rows_that_share_an_index_ask_what_their_own_pipeline_would_answer(recip
         ["uncompressed"],
         ["uniform 2x", "gold", "attention", "cosine"],
     ]
-    [path, questions] = evaluation.data.open(recipe.parent, progress=False)[1]
+    item = evaluation.data.open(recipe.parent, progress=False)[1]
+    path, questions = item.path, item.questions
     lines = {(x["row"], x["video"], x["question"]): x for x in read(finished)}
     for row in (row for group in groups for row in group):
         own = row.pipeline.index(open_video(path, row.recipe.sampling, chunk_frames=2))
@@ -119,7 +122,8 @@ def test_rows_that_share_an_index_ask_what_their_own_pipeline_would_answer(recip
 
 def test_each_oracle_finds_its_own_features(recipe):
     group = make_rows(Evaluation.load(recipe).rows)[1]
-    shared = index(group, next((recipe.parent / "data" / "videos").glob("*.mp4")))
+    path = next((recipe.parent / "data" / "videos").glob("*.mp4"))
+    shared = index(group, open_video(path, chunk_frames=2))
     keys = {row.pipeline.oracle.key for row in group if row.name in ("attention", "cosine")}
     assert all(set(chunk.features) == keys for chunk in shared.chunks)
 
@@ -416,7 +420,7 @@ def test_chance_knows_how_many_options_were_shown(num_options, chance):
 def test_what_is_asked_is_known_without_writing_videos(data, tmp_path):
     """And tells one generator from another."""
     items = data.open(tmp_path, progress=False)
-    assert asked_hash(data.asked()) == asked_hash(questions for _, questions in items)
+    assert asked_hash(data.asked()) == asked_hash(item.questions for item in items)
     assert asked_hash(replace(data, seed=4).asked()) != asked_hash(data.asked())
 
 
@@ -455,7 +459,7 @@ def test_a_claim_may_be_about_a_kind_of_question(tmp_path):
         ("base.sampling.fsp=1", "base.sampling.fsp: unknown, expected one of fps, max_frames, num_frames"),
         (
             "data.name=needels",
-            "data.name 'needels': unknown, expected one of folder, haystack, needles; did you mean",
+            "data.name 'needels': unknown, expected one of folder, haystack, llava, mixture, needles, vico",
         ),
         ("data.num=many", "data.num: expected int, got 'many'"),
         ("data={name: needles, num: 1, seed: 1}", "data.chunks: missing, expected int"),

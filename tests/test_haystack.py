@@ -10,8 +10,8 @@ import pytest
 import yaml
 from models import tiny_backbone
 
+from x2l.data.haystack import Haystack
 from x2l.evaluation import run
-from x2l.evaluation.haystack import Haystack
 from x2l.evaluation.recipe import Evaluation
 from x2l.evaluation.results import read
 from x2l.needles.videos import HaystackVideos
@@ -96,9 +96,9 @@ def test_no_more_scenes_are_named_than_pairs_are_unique():
 def test_equal_seeds_write_equal_videos_under_names_of_their_own(tmp_path):
     haystack = Haystack(num=2, lengths=(25, 35), **SMALL)
     items = haystack.open(tmp_path / "a", progress=False)
-    assert [path.name for path, _ in items] == ["0025-00.mp4", "0025-01.mp4", "0035-00.mp4", "0035-01.mp4"]
-    assert all(len(questions) == 3 for _, questions in items)
-    video = open_video(items[-1][0], chunk_frames=10)
+    assert [item.name for item in items] == ["0025-00.mp4", "0025-01.mp4", "0035-00.mp4", "0035-01.mp4"]
+    assert all(len(item.questions) == 3 for item in items)
+    video = open_video(items[-1].path, chunk_frames=10)
     assert (video.num_frames, video.chunks_of(10)) == (35, [10, 10, 10, 5])
     haystack.open(tmp_path / "b", progress=False)
     assert content(tmp_path / "a") == content(tmp_path / "b")
@@ -107,10 +107,10 @@ def test_equal_seeds_write_equal_videos_under_names_of_their_own(tmp_path):
 def test_more_videos_and_lengths_keep_what_is_there(tmp_path):
     folder = str(tmp_path / "shared")
     first = Haystack(num=1, lengths=(25,), dir=folder, **SMALL).open(tmp_path, progress=False)
-    written_ns = first[0][0].stat().st_mtime_ns
+    written_ns = first[0].path.stat().st_mtime_ns
     grown = Haystack(num=2, lengths=(35, 25), dir=folder, **SMALL).open(tmp_path, progress=False)
-    assert [path.name for path, _ in grown] == ["0035-00.mp4", "0035-01.mp4", "0025-00.mp4", "0025-01.mp4"]
-    assert grown[2] == first[0] and first[0][0].stat().st_mtime_ns == written_ns
+    assert [item.name for item in grown] == ["0035-00.mp4", "0035-01.mp4", "0025-00.mp4", "0025-01.mp4"]
+    assert grown[2] == first[0] and first[0].path.stat().st_mtime_ns == written_ns
     assert len(Haystack(num=1, lengths=(25, 35), dir=folder, **SMALL).open(tmp_path, progress=False)) == 2
     with pytest.raises(X2LError, match=r"holds videos with depths \[0, 50, 100\], not \[0, 100\]"):
         Haystack(num=1, lengths=(25,), dir=folder, **{**SMALL, "depths": (0, 100)}).open(tmp_path, False)

@@ -48,5 +48,5 @@ def test_long_commands_name_files_that_exist():
 
 def test_ten_lines_name_all_four_slots():
     code = PYTHON[0]
-    assert all(f'"{slot}"' in code for slot in registry.SLOTS)
+    assert all(f'"{slot}"' in code for slot in registry.PARTS)
     assert len(code.strip().splitlines()) <= 14

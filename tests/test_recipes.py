@@ -15,7 +15,7 @@ from stock_models import checkpoint
 from x2l.backbones.x2l_tiny import X2LTiny
 from x2l.evaluation import run
 from x2l.evaluation.claims import judge, read_claims
-from x2l.evaluation.data import asked_hash
+from x2l.evaluation.hashes import asked_hash
 from x2l.evaluation.recipe import Evaluation
 
 FOLDER = Path(__file__).parent.parent / "recipes"

@@ -22,17 +22,18 @@ from x2l import store
 from x2l.backbones.x2l_tiny import X2LTiny
 from x2l.cli import main
 from x2l.compressors.identity import Identity
+from x2l.data import make_training_data as make_source
+from x2l.data._drawing import proportional, stratified
+from x2l.data.llava import Llava
+from x2l.data.needles import Needles
+from x2l.data.vico import Vico
 from x2l.errors import X2LError
+from x2l.interfaces import Data
 from x2l.needles.video_file import write_video
 from x2l.oracles.annotated import Annotated
 from x2l.pipeline import Pipeline
 from x2l.selectors.constant import Constant
 from x2l.training.qa_data import BrokenVideos, VideoQA, VideoQADataModule
-from x2l.training.qa_sources import QASource, make_source
-from x2l.training.qa_sources.drawing import proportional, stratified
-from x2l.training.qa_sources.llava import Llava
-from x2l.training.qa_sources.needles import Needles
-from x2l.training.qa_sources.vico import Vico
 from x2l.training.qa_steps import TrainingVideos
 from x2l.video import Footage, Sampling, Stills, open_stills, open_video, stills_of
 
@@ -501,7 +502,7 @@ def test_a_mixture_has_the_samples_of_its_parts(records):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("llava", "data: expected a mapping with a name, one of needles, llava, vico, mixture, got 'llava'"),
+        ("llava", "data: expected a mapping with a name, one of folder, haystack, llava, .*, got 'llava'"),
         ({"file": "a"}, "data: expected a mapping with a name"),
         ({"name": "lava"}, "data.name 'lava': unknown, .*did you mean 'llava'"),
         ({"name": "llava"}, "data.file: missing, expected str"),
@@ -539,7 +540,7 @@ def test_what_the_page_shows_can_be_used(tmp_path, monkeypatch):
         write(tmp_path / "data" / f"{name}.json", text)
     sources = [make_source(yaml.safe_load(text)["data"], "data") for text in blocks["yaml"]]
     assert [len(source) for source in sources] == [2, 500, 100000, 3 + 500 + 1000]
-    assert all(isinstance(source, QASource) and source.sample(0).questions for source in sources)
+    assert all(isinstance(source, Data) and source.sample(0).questions for source in sources)
     found = {}
     exec(blocks["python"][0], found)
     assert found["ids"] == sources[0].ids()

@@ -21,6 +21,8 @@ _HOMES = {
     "ChunkCompressor": "x2l.compressors._chunkwise",
     "Oracle": "x2l.interfaces",
     "Selector": "x2l.interfaces",
+    "Data": "x2l.interfaces",
+    "Item": "x2l.items",
     "register": "x2l.registry",
     "build": "x2l.registry",
 }

@@ -1,9 +1,10 @@
-"""The four slots. Each is abstract. Fields are configuration; of a backbone, those of `from_pretrained`.
+"""The slots. Each is abstract. Fields are configuration; of a backbone, those of `from_pretrained`.
 
     Backbone    prompt and vision in, text out
     Compressor  chunks in, several levels of KVs out
     Oracle      how relevant is each chunk to this question?
     Selector    scores in, one ratio per chunk out
+    Data        videos and what is asked about them, to measure and to train the four
 
 To add a method, subclass one of these in a file of its own; see `x2l.registry` for how it gets a name.
 """
@@ -14,7 +15,9 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -23,7 +26,9 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.generation.streamers import BaseStreamer
 
+from x2l.items import Item
 from x2l.registry import describe, slot
+from x2l.scoring import is_right
 from x2l.types import (
     KV,
     Chunk,
@@ -288,3 +293,49 @@ class Selector(ABC):
     @abstractmethod
     def choose(self, scores: Float[Tensor, " chunks"] | None, index: VideoIndex) -> Plan:
         """One requested ratio per chunk. Without scores (None), a default that needs none."""
+
+
+@slot("data")
+@dataclass
+class Data(ABC):
+    """Videos and what is asked about them; an evaluation and a training read the same.
+
+    A subclass defines `items`, or `__len__` and `sample` where items are made one by one. One that writes
+    its videos when an evaluation starts defines `open` instead, and cannot be trained on.
+    Errors of wrong fields open with the field's name, in front of which the reader puts a path.
+    """
+
+    reduced: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Fields of a smaller variant, under "quick" (minutes) and "smoke" (seconds)."""
+
+    def items(self) -> Sequence[Item]:
+        """Every video with its questions; no video is opened to list them."""
+        return [self.sample(number) for number in range(len(self))]
+
+    def open(self, out: Path, progress: bool) -> Sequence[Item]:
+        """The items of an evaluation whose results lie in the folder `out`."""
+        return self.items()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def sample(self, number: int) -> Item:
+        """An item by its number; it depends on that and the fields only."""
+        return self._items[number]
+
+    def check_training(self) -> None:
+        """Raise X2LError, opening with the field at fault, if this is not to be trained on."""
+        if type(self).items is Data.items and type(self).sample is Data.sample:
+            raise X2LError("name: writes its videos for an evaluation, expected data to train on")
+
+    def kind(self, question: Question) -> str:
+        """What questions are told apart by beside their group; what can be guessed is counted by kind."""
+        return question.group
+
+    def is_right(self, said: str, question: Question) -> bool:
+        """The metric: whether an answer counts. Accuracy is its mean over questions, and over groups."""
+        return is_right(said, question)
+
+    @cached_property
+    def _items(self) -> Sequence[Item]:
+        return self.items()

@@ -55,7 +55,7 @@ class Recipe:
         Raises X2LError naming the dotted path of an unknown key or a wrong value.
         """
         data = {str(key): value for key, value in data.items()}
-        data |= {slot: _spec(data[slot], slot) for slot in registry.SLOTS if slot in data}
+        data |= {slot: _spec(data[slot], slot) for slot in registry.PARTS if slot in data}
         return cls(**arguments(cls, data, "", lambda _: None))
 
     @classmethod
@@ -72,7 +72,7 @@ class Recipe:
 
     def check(self) -> Recipe:
         """This recipe; raises X2LError if a method or one of its fields does not exist or does not fit."""
-        for slot in registry.SLOTS:
+        for slot in registry.PARTS:
             registry.check(slot, getattr(self, slot))
         return self
 
@@ -91,7 +91,7 @@ def build_pipeline(recipe: Recipe, backbone: Backbone | None = None) -> Pipeline
 
     Raises X2LError as `Recipe.check`, and if the backbone lacks what a part requires.
     """
-    specs = {slot: getattr(recipe, slot) for slot in registry.SLOTS} | (
+    specs = {slot: getattr(recipe, slot) for slot in registry.PARTS} | (
         {"backbone": backbone} if backbone else {}
     )
     parts = {slot: registry.build(slot, spec) for slot, spec in specs.items()}

@@ -31,8 +31,11 @@ SLOTS = {
     "compressor": "x2l.compressors",
     "oracle": "x2l.oracles",
     "selector": "x2l.selectors",
+    "data": "x2l.data",
 }
 """Each slot and the folder of its shipped methods, which is also the group of its entry points."""
+PARTS = ("backbone", "compressor", "oracle", "selector")
+"""The slots that a pipeline is made of."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def build(slot: str, spec: Any, path: str = "") -> Any:
     if slot_of(type(spec)) == _known(slot):
         return spec
     make, given = _make_and_fields(slot, spec, path or slot)
-    method = make(**arguments(make, given, path or slot, _builder))
+    method = make(**arguments(make, given, path or slot, builder))
     if _bases[slot].maker:
         method.built_from = {"name": name_of(type(method)), **_plain(given, slot)}
     return method
@@ -275,7 +278,8 @@ def _make_and_fields(slot: str, spec: Any, path: str) -> tuple[Callable, dict[st
     return (getattr(cls, maker) if maker else cls), given
 
 
-def _builder(cls: type) -> Build | None:
+def builder(cls: type) -> Build | None:
+    """How a field that is annotated with `cls` is built: None unless that is a slot's."""
     slot = slot_of(cls)
     return slot and partial(build, slot)
 

@@ -7,7 +7,7 @@ import click
 from x2l.cli.options import plugin_option
 
 
-@click.command(short_help="List compressors, oracles, selectors and backbones.")
+@click.command(short_help="List backbones, compressors, oracles, selectors and data.")
 @click.argument("slot", required=False)
 @plugin_option
 def methods(slot: str | None, plugins: tuple[str, ...]) -> None:

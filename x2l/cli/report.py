@@ -13,8 +13,8 @@ import torch
 import transformers
 
 from x2l import __version__, registry
-from x2l.evaluation.scoring import is_right
 from x2l.pipeline import Pipeline
+from x2l.scoring import is_right
 from x2l.types import Answer, Question, VideoIndex
 
 SECONDS = ("decode", "embed", "prefill", "score", "assemble", "first_token", "total")
@@ -37,7 +37,7 @@ def answer_data(pipeline: Pipeline, index: VideoIndex, answer: Answer) -> dict[s
         "kv_tokens_full": answer.kv_tokens_full,
         "cache_reduction": answer.cache_reduction,
         "seconds": {name: answer.seconds.get(name, 0.0) for name in SECONDS},
-        **{slot: registry.describe(getattr(pipeline, slot)) for slot in registry.SLOTS},
+        **{slot: registry.describe(getattr(pipeline, slot)) for slot in registry.PARTS},
         "versions": {
             "x2l": __version__,
             "torch": torch.__version__,

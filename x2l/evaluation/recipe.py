@@ -10,11 +10,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from x2l.errors import X2LError, unknown
+from x2l import registry
+from x2l.data import make_data
+from x2l.errors import X2LError
 from x2l.evaluation.claims import read_claims
-from x2l.evaluation.data import DATA, Data
 from x2l.evaluation.figures import FigureOptions
 from x2l.fields import arguments
+from x2l.interfaces import Data
 from x2l.recipe import Recipe
 from x2l.settings import built_from, overridden
 
@@ -37,7 +39,7 @@ class _Keys:
     """The keys of a recipe file."""
 
     data: dict[str, Any]
-    """{name: needles, num, seed, chunks, ...}, {name: haystack, num, seed, ...} or {name: folder, dir}."""
+    """{name, **fields} of a data (see x2l.data), such as {name: folder, dir}."""
     rows: dict[str, dict[str, Any]]
     """Fields of x2l.recipe.Recipe by row, which take the place of those in `base`."""
     base: dict[str, Any] = field(default_factory=dict)
@@ -92,7 +94,7 @@ class Evaluation:
         for number, claim in enumerate(read_claims(keys.claims)):
             claim.check(f"claims.{number}", list(rows))
         keys.generation.check()
-        data = _data(keys.data)
+        data = make_data(keys.data, "data")
         if keys.figure:
             keys.figure.check(keys.data["name"], rows)
         return cls(data, rows, keys.generation, keys.show_options, dict(mapping))
@@ -115,8 +117,9 @@ class Evaluation:
 def _resized(mapping: dict[str, Any], size: Size) -> dict[str, Any]:
     data = mapping.get("data")
     # What is wrong with the data is said when it is read.
-    kind = DATA.get(str(data.get("name"))) if isinstance(data, dict) else None
-    return mapping if kind is None or size == "full" else {**mapping, "data": data | kind.reduced[size]}
+    if size == "full" or not isinstance(data, dict) or data.get("name") not in registry.names("data"):
+        return mapping
+    return {**mapping, "data": data | registry.get("data", data["name"]).reduced.get(size, {})}
 
 
 def _placed(mapping: dict[str, Any], placed: Mapping[str, str]) -> dict[str, Any]:
@@ -134,11 +137,3 @@ def _row(path: str, mapping: Mapping[str, Any]) -> Recipe:
         return Recipe.from_mapping(mapping).check()
     except X2LError as error:
         raise X2LError(f"{path}.{error}") from error
-
-
-def _data(spec: Mapping[str, Any]) -> Data:
-    name = spec.get("name")
-    if not isinstance(name, str) or name not in DATA:
-        raise unknown(f"data.name {name!r}", str(name), DATA)
-    given = {key: value for key, value in spec.items() if key != "name"}
-    return DATA[name](**arguments(DATA[name], given, "data", lambda _: None))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from x2l import registry
 from x2l.errors import X2LError
@@ -13,7 +12,7 @@ from x2l.interfaces import Backbone, Oracle
 from x2l.pipeline import Pipeline
 from x2l.recipe import Recipe, build_pipeline
 from x2l.types import VideoIndex
-from x2l.video import open_video
+from x2l.video import Footage
 
 INDEXED = ("backbone", "compressor", "ratios", "chunk_frames", "sampling")
 """Fields of a recipe that an index depends on."""
@@ -44,11 +43,10 @@ def make_rows(recipes: Mapping[str, Recipe]) -> list[list[Row]]:
     return list(groups.values())
 
 
-def index(group: Sequence[Row], path: Path) -> VideoIndex:
+def index(group: Sequence[Row], video: Footage) -> VideoIndex:
     """The index that the rows of a group ask, with what each of their oracles stores about the chunks."""
-    recipe, pipeline = group[0].recipe, group[0].pipeline
+    pipeline = group[0].pipeline
     together = Together([row.pipeline.oracle for row in group])
-    video = open_video(path, recipe.sampling, chunk_frames=recipe.chunk_frames)
     return replace(pipeline, oracle=together).index(video)
 
 

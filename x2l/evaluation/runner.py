@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,15 +13,14 @@ from tqdm import tqdm
 
 from x2l.errors import X2LError
 from x2l.evaluation import provenance
-from x2l.evaluation.data import asked_hash, questions_hash
+from x2l.evaluation.hashes import asked_hash, questions_hash
 from x2l.evaluation.recipe import Evaluation, Size
 from x2l.evaluation.results import RUN, Line, Results
 from x2l.evaluation.rows import Row, index, make_rows
-from x2l.evaluation.scoring import is_right
 from x2l.evaluation.summary import summarise
 from x2l.files import make_folder, read_json, write_json
-from x2l.needles.dataset import Item
-from x2l.needles.videos import kind_of
+from x2l.interfaces import Data
+from x2l.items import Item
 from x2l.oracles.annotated import Annotated
 from x2l.types import Answer, Question, VideoIndex
 
@@ -47,70 +47,88 @@ def run(
     # A changed recipe is refused before its data is written.
     _check_same(out, {"recipe_hash": evaluation.hash()})
     items = _shown(evaluation.data.open(out, progress), evaluation.show_options)
+    _check_names(items)
     with Results(out) as results:
         keys = _keys(groups, items)
         _note_session(out, evaluation, groups, items, len(keys), is_new=not results.done.issuperset(keys))
-        _answer_all(groups, items, results, asdict(evaluation.generation), len(keys), progress)
+        _answer_all(groups, evaluation, items, results, len(keys), progress)
     return summarise(out)
 
 
 def _keys(groups: list[list[Row]], items: list[Item]) -> list[tuple[str, str, str]]:
     """Of everything there is to answer."""
     rows = [row for group in groups for row in group]
-    return [_key(row, path, question) for path, asked in items for question in asked for row in rows]
+    return [_key(row, item, question) for item in items for question in item.questions for row in rows]
 
 
-def _key(row: Row, path: Path, question: Question) -> tuple[str, str, str]:
+def _key(row: Row, item: Item, question: Question) -> tuple[str, str, str]:
     """What x2l.evaluation.results.key says of the answer."""
-    return row.name, path.name, question.id
+    return row.name, item.name, question.id
 
 
-def _shown(items: list[Item], show_options: bool) -> list[Item]:
+def _shown(items: Sequence[Item], show_options: bool) -> list[Item]:
     if show_options:
-        return items
-    return [(path, [replace(question, options=()) for question in asked]) for path, asked in items]
+        return list(items)
+    return [replace(item, questions=tuple(replace(q, options=()) for q in item.questions)) for item in items]
+
+
+def _check_names(items: Sequence[Item]) -> None:
+    """Answers are filed under them."""
+    if not items:
+        raise X2LError("data: holds no video, expected at least one")
+    asked = Counter((item.name, question.id) for item in items for question in item.questions)
+    videos = Counter(item.name for item in items)
+    for name, times in videos.items():
+        if times > 1:
+            raise X2LError(f"data: {times} videos are called {name}, expected different names")
+    for (name, question), times in asked.items():
+        if times > 1:
+            raise X2LError(f"data: {times} questions about {name} have the id {question}, expected one")
 
 
 def _answer_all(
-    groups, items: list[Item], results: Results, generation: dict, total: int, progress: bool
+    groups, evaluation: Evaluation, items: list[Item], results: Results, total: int, progress: bool
 ) -> None:
     with tqdm(
         total=total, initial=len(results.done), desc="eval", unit="answer", delay=1, disable=not progress
     ) as bar:
-        for path, questions in items:
+        for item in items:
             for group in groups:
-                for line in _answers(group, path, questions, results, generation):
+                for line in _answers(group, evaluation, item, results):
                     results.append(line)
                     bar.update()
 
 
-def _answers(
-    group: list[Row], path: Path, questions: list[Question], results: Results, generation: dict
-) -> Iterator[Line]:
+def _answers(group: list[Row], evaluation: Evaluation, item: Item, results: Results) -> Iterator[Line]:
     """What the rows of a group have not answered yet about a video; it is indexed only if there is any."""
-    todo = [(q, row) for q in questions for row in group if _key(row, path, q) not in results.done]
-    shared = index(group, path) if todo else None
+    if all(_key(row, item, question) in results.done for question in item.questions for row in group):
+        return
+    recipe = group[0].recipe
+    footage = item.open(recipe.sampling, recipe.chunk_frames)
+    shared = index(group, footage)
+    asked = item.asked(footage)
+    todo = [(q, row) for q in asked for row in group if _key(row, item, q) not in results.done]
     for question, row in todo:
         try:
-            answer = row.pipeline.ask(shared, question, **generation)
+            answer = row.pipeline.ask(shared, question, **asdict(evaluation.generation))
         except X2LError as error:
             raise X2LError(f"rows.{row.name}.{error}") from error
-        yield _line(row, path.name, question, answer, shared)
+        yield _line(row, evaluation.data, item.name, question, answer, shared)
 
 
-def _line(row: Row, video: str, question: Question, answer: Answer, index: VideoIndex) -> Line:
+def _line(row: Row, data: Data, video: str, question: Question, answer: Answer, index: VideoIndex) -> Line:
     spans = Annotated().score(question, index, row.pipeline.backbone)
     return {
         "row": row.name,
         "video": video,
         "question": question.id,
-        "kind": kind_of(question) or question.group,
+        "kind": data.kind(question),
         "group": question.group,
         "text": question.text,
         "num_options": len(question.options),
         "gold": question.answer,
         "prediction": answer.text,
-        "right": is_right(answer.text, question),
+        "right": data.is_right(answer.text, question),
         "plan": list(answer.plan.ratios),
         "scores": answer.plan.scores and [float(f"{score:.6g}") for score in answer.plan.scores],
         "detailed_chunks": [span.chunk for span in answer.evidence],
@@ -142,7 +160,7 @@ def _note_session(
     sessions = _check_same(out, same).get("sessions", [])
     if is_new:
         sessions.append(provenance.session([backbone.device for backbone in backbones]))
-    asked = asked_hash(questions for _, questions in items)
+    asked = asked_hash(item.questions for item in items)
     run = {**same, "asked_hash": asked, "recipe": evaluation.mapping}
     run |= {"num_answers": num_answers, "sessions": sessions}
     write_json(out / RUN, run)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from x2l.evaluation import bootstrap
 from x2l.evaluation.results import Line
-from x2l.needles.videos import NEEDLE
+from x2l.items import NEEDLE
 
 ALL = "all"
 """The group that every question belongs to."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from itertools import combinations, permutations
@@ -112,11 +111,6 @@ def ask_all(
         drawn = _DRAW[kind](script, rng, count, scenes) if count else []
         questions += [_phrase(rng, kind, i, *item) for i, item in enumerate(drawn)]
     return questions
-
-
-def words(text: str) -> set[str]:
-    """The lower-case words of a question."""
-    return set(re.findall(r"\w+", text.lower()))
 
 
 def ask_needle(script: Script, rng: np.random.Generator, scene: int) -> Question:

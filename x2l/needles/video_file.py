@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import chain
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import av
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Shaped, UInt8
+from PIL import Image
 
 from x2l.files import written_whole
 from x2l.hub import one_line
@@ -41,6 +43,15 @@ def write_video(
     with written_whole(path) as partial:
         _encode(partial, _checked(_readable(frames)), fps, crf, preset, gop_s)
         return partial.stat().st_size
+
+
+def compressed(
+    frame: UInt8[np.ndarray, "height width 3"], rng: np.random.Generator
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Through JPEG with 4:2:0 chroma: the block artefacts of a video codec at a fraction of its time."""
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "JPEG", quality=int(rng.integers(25, 90)), subsampling=2)
+    return np.asarray(Image.open(buffer))
 
 
 def _readable(frames: Iterable[Frame]) -> Iterator[Frame]:

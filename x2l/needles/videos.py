@@ -8,16 +8,16 @@ from functools import lru_cache
 
 import numpy as np
 
+from x2l.items import NEEDLE, kind_of
 from x2l.needles import backgrounds
-from x2l.needles.questions import CHOICES, ask_all, ask_needle, words
+from x2l.needles.questions import CHOICES, ask_all, ask_needle
 from x2l.needles.render import Renderer
 from x2l.needles.video_file import Frame
 from x2l.needles.world import FRAME_COLOURS, MAX_BELLS, PATTERNS, Script, write_script
+from x2l.scoring import words
 from x2l.types import Question, X2LError
 
 MAX_OPTIONS = 4
-NEEDLE = "needle"
-"""The kind of question that a haystack is asked: "needle-25" lies a quarter of the way through."""
 
 _YES_NO = ("yes", "no")
 _DIGITS = tuple(map(str, range(10)))
@@ -176,8 +176,3 @@ def _with_options(question: Question, rng: np.random.Generator) -> Question:
     wrong = [answer for answer in answers if answer != question.answer]
     drawn = [question.answer, *rng.permutation(wrong)[: MAX_OPTIONS - 1].tolist()]
     return replace(question, options=tuple(rng.permutation(drawn).tolist()))
-
-
-def kind_of(question: Question) -> str:
-    """The kind of a needle question, from its id "{kind}-{i}"."""
-    return question.id.rpartition("-")[0]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from PIL import Image
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from x2l.needles import backgrounds
 from x2l.needles.render import Renderer
+from x2l.needles.video_file import compressed
 from x2l.needles.world import BELL, CARD_COLOURS, FRAME_COLOURS, PATTERNS, SHAPES, Script, write_script
 from x2l.pixels import preprocess
 from x2l.training.loop import own_steps
@@ -72,15 +71,6 @@ def labels_of(script: Script, second: int) -> dict[str, list[int] | int]:
     }
     of_scene = {name: classes.index(getattr(scene, name)) for name, classes in SCENE_LABELS.items()}
     return of_cards | of_scene
-
-
-def compressed(
-    frame: UInt8[np.ndarray, "height width 3"], rng: np.random.Generator
-) -> UInt8[np.ndarray, "height width 3"]:
-    """Through JPEG with 4:2:0 chroma: the block artefacts of a video codec at a fraction of its time."""
-    buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "JPEG", quality=int(rng.integers(25, 90)), subsampling=2)
-    return np.asarray(Image.open(buffer))
 
 
 def noisy(pixels: Float[Tensor, "frames 3 size size"], rng: np.random.Generator) -> Tensor:

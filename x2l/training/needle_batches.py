@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from x2l.backbones.video_xl import VideoXL
+from x2l.items import kind_of
 from x2l.needles import backgrounds
 from x2l.needles.questions import GROUPS, ask_all
 from x2l.needles.render import Renderer
-from x2l.needles.videos import kind_of
 from x2l.needles.world import Script, write_script
 from x2l.pixels import preprocess
 from x2l.training.curriculum import Curriculum, Shape

@@ -11,11 +11,12 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
+from x2l.data import make_training_data
 from x2l.errors import X2LError, require
 from x2l.fields import arguments
+from x2l.interfaces import Data
 from x2l.training.qa_reading import QAReader, named
 from x2l.training.qa_reading import VideoQA as VideoQA
-from x2l.training.qa_sources import QASource, make_source
 from x2l.training.qa_steps import TrainingVideos, ValidationVideos
 from x2l.video import Sampling
 
@@ -23,7 +24,7 @@ from x2l.video import Sampling
 class VideoQADataModule(lightning.LightningDataModule):
     """Batches are VideoQA: one video with its questions.
 
-    train, val: sources as {name: ..., **fields} (see x2l.training.qa_sources); val: all of it, at each look.
+    train, val: sources as {name: ..., **fields} (see x2l.data); val: all of it, at each look.
     sampling: fields of x2l.video.Sampling. num_steps: optimiser steps of the run, each of `accumulate` videos
         on each device (the Trainer's accumulate_grad_batches).
     questions_per_video: a random part of so many, anew each time; None: all.
@@ -57,8 +58,8 @@ class VideoQADataModule(lightning.LightningDataModule):
         ):
             require(value >= least, name, f"{least} or more", value)
         require(0 <= max_broken_share <= 1, "max_broken_share", "a number from 0 to 1", max_broken_share)
-        self.train_source = make_source(train, "data")
-        self.val_source = None if val is None else make_source(val, "val")
+        self.train_source = make_training_data(train, "data")
+        self.val_source = None if val is None else make_training_data(val, "val")
         self.sampling = Sampling(**arguments(Sampling, sampling or {}, "sampling", lambda _: None))
         self.chunk_frames, self.max_broken_share = chunk_frames, max_broken_share
         self.num_steps, self.accumulate, self.seed = num_steps, accumulate, seed
@@ -108,7 +109,7 @@ class VideoQADataModule(lightning.LightningDataModule):
         ):
             require(own == other, f"data.{name}", f"that of the run ({other})", own)
 
-    def _reader(self, source: QASource) -> QAReader:
+    def _reader(self, source: Data) -> QAReader:
         # Of the module, because what it trains decides whether tokens can be kept.
         cache = getattr(self.trainer.lightning_module, "token_cache", None) if self.trainer else None
         return QAReader(source, self.sampling, self.chunk_frames, self.max_broken_share, cache)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from x2l.errors import X2LError
-from x2l.training.qa_sources import QASample, QASource
+from x2l.interfaces import Data
+from x2l.items import Item
 from x2l.training.token_cache import TokenCache
 from x2l.types import Clip, Question, VideoFacts
 from x2l.video import Sampling
@@ -53,7 +54,7 @@ class VideoQA:
 class QAReader:
     """Decodes samples by number, and remembers which of them are broken."""
 
-    source: QASource
+    source: Data
     sampling: Sampling
     chunk_frames: int
     max_broken_share: float
@@ -79,7 +80,7 @@ class QAReader:
                 self._require_few_broken()
         return self._broken[number]
 
-    def _decoded(self, sample: QASample, number: int) -> VideoQA:
+    def _decoded(self, sample: Item, number: int) -> VideoQA:
         footage = sample.open(self.sampling, self.chunk_frames)
         fingerprint = footage.fingerprint()
         cache = self.token_cache

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from x2l import registry
+from x2l.data import make_training_data
 from x2l.errors import require
 from x2l.recipe import Recipe as Answering
 from x2l.training.levels import Levels, check_levels
-from x2l.training.qa_sources import make_source
 from x2l.training.recipe import Recipe
 from x2l.training.trainable import LoRA, Part
 from x2l.training.x2l_module import PlanFrom
@@ -31,7 +31,7 @@ class VideoQARecipe(Recipe):
 
     train: Literal["video_qa"]
     data: dict[str, Any]
-    """Where questions and videos come from: see x2l.training.qa_sources."""
+    """Where questions and videos come from: see x2l.data."""
     num_steps: int
     pipeline: dict[str, Any] = field(default_factory=dict)
     """Fields of x2l.recipe.Recipe: the parts as they answer, trained in place."""
@@ -108,4 +108,4 @@ class VideoQARecipe(Recipe):
     def check_data(self) -> None:
         for name in ("data", "val"):
             if (spec := getattr(self, name)) is not None:
-                len(make_source(spec, name))
+                len(make_training_data(spec, name))

@@ -1,4 +1,4 @@
-"""Needles at every depth of ever longer videos: the data of a heat map."""
+"""Data "haystack": needles at every depth of ever longer videos, for a heat map."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from x2l.errors import X2LError
-from x2l.needles.dataset import Item, write_videos
-from x2l.needles.videos import NEEDLE, HaystackVideos
+from x2l.errors import require
+from x2l.interfaces import Data
+from x2l.items import NEEDLE, Item, kind_of
+from x2l.needles.dataset import write_videos
+from x2l.needles.videos import HaystackVideos
 from x2l.types import Question
 
 SECONDS_PER_SCENE = 10
 
 
-@dataclass(frozen=True)
-class Haystack:
+@dataclass
+class Haystack(Data):
     """Videos of several lengths generated from a seed, each asked for one needle per depth.
 
     They lie in `dir` (default: "data" in the folder of results), one folder per length.
+
+    Source: V-NIAH (LongVA, arXiv 2406.16852), as in Video-X^2L's Figure 2.
     """
 
     num: int
@@ -44,15 +48,11 @@ class Haystack:
     }
 
     def __post_init__(self):
-        try:
-            if self.num < 1:
-                raise X2LError(f"num: expected at least one video, got {self.num}")
-            if not self.lengths or min(self.lengths) < 1 or len(set(self.lengths)) < len(self.lengths):
-                raise X2LError(f"lengths: expected different positive integers, got {list(self.lengths)}")
-            for length in self.lengths:
-                self._videos(length).script(0)
-        except X2LError as error:
-            raise X2LError(f"data.{error}") from error
+        require(self.num > 0, "num", "at least one video", self.num)
+        fits = self.lengths and min(self.lengths) > 0 and len(set(self.lengths)) == len(self.lengths)
+        require(bool(fits), "lengths", "different positive integers", list(self.lengths))
+        for length in self.lengths:
+            self._videos(length).script(0)
 
     def open(self, out: Path, progress: bool) -> list[Item]:
         """Write what is not there yet; the videos with their questions, length by length."""
@@ -63,10 +63,15 @@ class Haystack:
         for videos in map(self._videos, self.lengths):
             yield from map(videos.needles, range(self.num))
 
+    def kind(self, question: Question) -> str:
+        return kind_of(question)
+
     def _open(self, length: int, out: Path, progress: bool) -> list[Item]:
         videos = self._videos(length)
         folder = Path(self.dir or out / "data") / f"{length:04d}"
-        return write_videos(folder, self.num, videos, videos.needles, {NEEDLE: len(self.depths)}, progress)
+        counts = {NEEDLE: len(self.depths)}
+        written = write_videos(folder, self.num, videos, videos.needles, counts, progress)
+        return [Item.of_file(path, questions) for path, questions in written]
 
     def _videos(self, length: int) -> HaystackVideos:
         before_last, last_second = divmod(length - 1, SECONDS_PER_SCENE)

@@ -1,4 +1,4 @@
-"""Source "llava": LLaVA-style records of videos, folders of frames and pictures."""
+"""Data "llava": LLaVA-style records of videos, folders of frames and pictures."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
+from x2l.data._drawing import stratified
+from x2l.data._records import Record, read_records
 from x2l.errors import X2LError, require
-from x2l.training.qa_sources.drawing import stratified
-from x2l.training.qa_sources.records import Record, read_records
-from x2l.training.qa_sources.sample import QASample, QASource, open_file
+from x2l.interfaces import Data
+from x2l.items import Item, VideoFile
 from x2l.types import Question
-from x2l.video import Footage, Sampling, is_stills, open_stills
+from x2l.video import ChunkFrames, Footage, Sampling, is_stills, open_stills
 
 Kind = Literal["captions", "pictures", "texts"]
 
 
-@dataclass(frozen=True)
-class Llava(QASource):
+@dataclass
+class Llava(Data):
     """Every record of a file, or `num` of them, drawn in proportion to their sources.
 
     Source: LLaVA's format, as Video-XL (arXiv 2409.14485) and Video-X^2L (arXiv 2506.21184) use it for
@@ -53,12 +54,12 @@ class Llava(QASource):
         """The ids of the records, in the order of the file; a record without one is called by its number."""
         return [record.id for record in self._records]
 
-    def sample(self, number: int) -> QASample:
+    def sample(self, number: int) -> Item:
         record = self._records[number]
         root = Path(self.file).parent if self.dir is None else Path(self.dir)
         paths = tuple(root / path for path in record.paths)
         opened = partial(_open, paths, record.is_video, self.fps)
-        return QASample(record.id, tuple(_questions(record)), opened, record.gold_frames)
+        return Item(record.id, tuple(_questions(record)), opened, record.gold_frames)
 
     @cached_property
     def _records(self) -> list[Record]:
@@ -101,8 +102,8 @@ def _questions(record: Record) -> Iterator[Question]:
 
 
 def _open(
-    paths: tuple[Path, ...], is_video: bool, fps: float, sampling: Sampling, chunk_frames: int
+    paths: tuple[Path, ...], is_video: bool, fps: float, sampling: Sampling, chunk_frames: ChunkFrames
 ) -> Footage:
     if is_video and not is_stills(paths[0]):
-        return open_file(paths[0], sampling, chunk_frames)
+        return VideoFile(paths[0])(sampling, chunk_frames)
     return open_stills(paths[0] if is_video else paths, sampling, chunk_frames, fps)

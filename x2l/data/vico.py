@@ -1,10 +1,10 @@
-"""Source "vico": in which order are three things seen?"""
+"""Data "vico": in which order are three things seen?"""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import numpy as np
 from x2l.errors import X2LError, require
 from x2l.fields import convert
 from x2l.files import read_json
-from x2l.training.qa_sources.sample import QASample, QASource, open_file
+from x2l.interfaces import Data
+from x2l.items import Item, VideoFile
 from x2l.types import Question
 
 NUM_CLUES = 3
@@ -36,8 +37,8 @@ class Caption:
     caption: str
 
 
-@dataclass(frozen=True)
-class Vico(QASource):
+@dataclass
+class Vico(Data):
     """Visual Clue Order: questions from captions with times, {"path": [{start_s, end_s, caption}, ...]}.
 
     A clue is a caption that its video has once, in whatever case; a video with fewer than three is not asked
@@ -66,13 +67,13 @@ class Vico(QASource):
     def __len__(self) -> int:
         return self.num
 
-    def sample(self, number: int) -> QASample:
+    def sample(self, number: int) -> Item:
         video, clues = self._videos[number % len(self._videos)]
         root = Path(self.captions).parent if self.dir is None else Path(self.dir)
         name = f"vico-{self.seed}-{number}"
         rng = np.random.default_rng([self.seed, number])
         question = _question(name, clues, self.num_options, rng)
-        return QASample(name, (question,), partial(open_file, root / video))
+        return Item(name, (question,), VideoFile(root / video))
 
     @cached_property
     def _videos(self) -> list[tuple[str, list[Caption]]]:

@@ -46,6 +46,11 @@ def best(scores: Sequence[float], k: int) -> list[int]:
     return sorted(range(len(scores)), key=lambda i: -scores[i])[:k]
 
 
+def words(text: str) -> set[str]:
+    """The lower-case words of a question."""
+    return set(re.findall(r"\w+", text.lower()))
+
+
 def _words(text: str) -> list[str]:
     return re.findall(r"-?\d+(?:[.,]\d+)*|[^\W_]+", text.casefold())
 

@@ -1,0 +1,41 @@
+"""Data "folder": videos of your own, with a file of questions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import ClassVar
+
+from x2l.errors import X2LError, require
+from x2l.interfaces import Data
+from x2l.items import Item, kind_of
+from x2l.needles.dataset import read_dataset
+from x2l.types import Question
+
+
+@dataclass
+class Folder(Data):
+    """A folder with a questions.json, as `x2l needles` writes it.
+
+    Source: VNBench's format (arXiv 2406.09367), with id, group and gold_spans_s.
+    """
+
+    dir: str
+    num: int | None = None
+    """Only the first so many videos."""
+
+    reduced: ClassVar = {"smoke": {"num": 1}, "quick": {"num": 6}}
+
+    def __post_init__(self):
+        require(self.num is None or self.num > 0, "num", "at least one video", self.num)
+
+    def items(self) -> list[Item]:
+        items = read_dataset(self.dir)[: self.num]
+        # Answers are filed under the name of the video.
+        for name, times in Counter(path.name for path, _ in items).items():
+            if times > 1:
+                raise X2LError(f"data.dir: {times} videos are called {name}, expected different names")
+        return [Item.of_file(path, questions) for path, questions in items]
+
+    def kind(self, question: Question) -> str:
+        return kind_of(question) or question.group

@@ -1,0 +1,81 @@
+"""What data is made of: videos that are not opened yet, and what is asked about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+from x2l.errors import X2LError
+from x2l.fingerprint import file_fingerprint
+from x2l.types import Question
+from x2l.video import ChunkFrames, Footage, Sampling, open_video
+
+NEEDLE = "needle"
+"""The kind of question that a haystack is asked: "needle-25" lies a quarter of the way through."""
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """Opens a video file, a folder of pictures or a picture: `open` of an item."""
+
+    path: Path
+
+    def __call__(self, sampling: Sampling, chunk_frames: ChunkFrames) -> Footage:
+        return open_video(self.path, sampling, chunk_frames=chunk_frames)
+
+
+@dataclass(frozen=True)
+class Item:
+    """Questions with their answers about one video; it can be pickled.
+
+    name: what answers about the video are filed under; data to evaluate on has none twice.
+    questions: ids differ; earlier turns of a conversation are the history of a question.
+    open: (sampling, frames per chunk) to footage; raises X2LError where the video cannot be read.
+    gold_frames: the frames that hold the answers, counted from 0 before sampling, where a record names these
+        and no seconds: only the opened video knows when they are shown.
+    """
+
+    name: str
+    questions: tuple[Question, ...]
+    open: Callable[[Sampling, ChunkFrames], Footage]
+    gold_frames: tuple[int, ...] = ()
+
+    @classmethod
+    def of_file(cls, path: str | Path, questions: Iterable[Question]) -> Item:
+        """Questions about a video file, which names the item."""
+        return cls(Path(path).name, tuple(questions), VideoFile(Path(path)))
+
+    @property
+    def path(self) -> Path | None:
+        """The file or folder that it opens; None if its frames come from elsewhere."""
+        return self.open.path if isinstance(self.open, VideoFile) else None
+
+    def asked(self, footage: Footage) -> tuple[Question, ...]:
+        """The questions, gold frames as time spans. Raises X2LError for a frame that the video lacks."""
+        if not self.gold_frames:
+            return self.questions
+        spans_s = tuple(footage.span_s(first, last) for first, last in _runs(self.gold_frames))
+        return tuple(replace(question, gold_spans_s=spans_s) for question in self.questions)
+
+    def fingerprint(self) -> str:
+        """Hash of the video's content. Raises X2LError if it cannot be read."""
+        if self.path is None or self.path.is_dir():
+            return self.open(Sampling(), 10).fingerprint()["sha256"]
+        try:
+            return file_fingerprint(self.path)
+        except OSError as error:
+            raise X2LError(f"{self.path}: cannot be read, {error.strerror}") from error
+
+
+def kind_of(question: Question) -> str:
+    """The kind of a question by its id "{kind}-{i}"; "" for another id."""
+    return question.id.rpartition("-")[0]
+
+
+def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """First and last of each run of consecutive numbers."""
+    ordered = enumerate(sorted(set(numbers)))
+    runs = [[number for _, number in run] for _, run in groupby(ordered, lambda pair: pair[1] - pair[0])]
+    return [(run[0], run[-1]) for run in runs]
