@@ -15,9 +15,10 @@ def is_right(prediction: str, question: Question) -> bool:
     As many words as the gold answer has are compared: "7." and "7 stars" are "7". If the question shows
     options, the longest that the prediction begins with counts ("red car" is not "red"), and a letter alone
     or in front of its own option: "B", "(B) red", but not "A dog". Signs and decimals belong to a number.
-    Raises X2LError for a gold answer without a word.
+    A gold answer with its letter, "(B) red", is the option. Raises X2LError for one without a word.
     """
-    gold, said = _words(question.answer), _words(prediction)
+    answer = dict(zip(question.lettered_options, question.options, strict=True)).get(question.answer)
+    gold, said = _words(question.answer if answer is None else answer), _words(prediction)
     if not gold:
         raise X2LError(f"question {question.id}: the answer {question.answer!r} holds no word to compare")
     options = [_words(option) for option in question.options]

@@ -1,7 +1,8 @@
 """From results.jsonl to summary.json, table.md and figures; needs no model and no video.
 
 Keys of a summary: num_videos; num_questions and chance by group ("all" is every group), chance_by_kind;
-rows, each with accuracy {group: mean, interval}, accuracy_by_kind, accuracy_by_depth {group: {percent}} of
+rows, each with accuracy {group: mean, interval} (all: over questions), macro_accuracy (over groups; results
+of earlier versions lack it), accuracy_by_kind, accuracy_by_depth {group: {percent}} of
 haystacks, cache_reduction by group, kv_tokens, ttft_s, ttft_ratio (against ttft_row: the uncompressed_row,
 or else the first), recall, recall_by_group, oracle_recall_at {k}; differences {row: {other: {group: mean,
 interval}}}; claims (see x2l.evaluation.claims); then where the numbers come from: seeds, hashes, backbones,
@@ -73,6 +74,7 @@ def _of_lines(lines: list[Line], names: list[str], claims: list[Claim]) -> dict[
         "rows": {
             name: {
                 "accuracy": {group: tallies[name].accuracy(group) for group in _groups(asked)},
+                "macro_accuracy": tallies[name].macro(),
                 "accuracy_by_kind": {kind: _accuracy_of_kind(rows[name], kind) for kind in _kinds(asked)},
                 "accuracy_by_depth": tallies[name].by_depth(),
                 **costs[name],

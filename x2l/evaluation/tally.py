@@ -29,6 +29,13 @@ class Tally:
         samples = bootstrap.ratios(self.weights, right, asked)
         return {"mean": float(right.sum() / asked.sum()), "interval": bootstrap.interval(samples)}
 
+    def macro(self) -> dict[str, Any]:
+        """The mean of the groups' accuracies, whatever their sizes; of a resample, of the groups in it."""
+        counts = [self.counts(group) for group in dict.fromkeys(line["group"] for line in self.lines)]
+        samples = np.nanmean([bootstrap.ratios(self.weights, *pair) for pair in counts], axis=0)
+        mean = fmean(float(right.sum() / asked.sum()) for right, asked in counts)
+        return {"mean": mean, "interval": bootstrap.interval(samples)}
+
     def minus(self, other: Tally, group: str) -> dict[str, Any]:
         """The difference of accuracies, paired: both rows were asked the same questions."""
         (right, asked), (other_right, _) = self.counts(group), other.counts(group)
