@@ -19,6 +19,7 @@ _HOMES = {
     "StockBackbone": "x2l.backbones._stock",
     "Compressor": "x2l.interfaces",
     "ChunkCompressor": "x2l.compressors._chunkwise",
+    "ScorerCompressor": "x2l.compressors._chunkwise",
     "Oracle": "x2l.interfaces",
     "Selector": "x2l.interfaces",
     "register": "x2l.registry",

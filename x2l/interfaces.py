@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar
@@ -30,6 +30,8 @@ from x2l.types import (
     ChunkKV,
     Clip,
     Geometry,
+    Memory,
+    Observed,
     Plan,
     Question,
     VideoFacts,
@@ -42,8 +44,7 @@ from x2l.types import (
 class Backbone(ABC):
     """A video language model, cut where KV compression needs it to be cut.
 
-    A memory is a KV whose keys are ready to be attended to. It is never mutated: `extend` returns a
-    new one, so that training can re-compute any step.
+    A memory is never mutated: `extend` returns a new one, so that training can re-compute any step.
     """
 
     provides: ClassVar[frozenset[str]] = frozenset()
@@ -98,12 +99,19 @@ class Backbone(ABC):
         """
 
     @abstractmethod
-    def extend(self, memory: KV | None, kv: KV) -> KV:
+    def extend(self, memory: Memory | None, kv: KV) -> Memory:
         """A new memory with `kv` behind `memory` (None = empty)."""
 
     @abstractmethod
-    def prefill(self, chunk: Chunk, memory: KV) -> KV:
+    def prefill(self, chunk: Chunk, memory: Memory) -> KV:
         """KV of every token of one chunk, seen causally behind `memory`."""
+
+    def prefill_observed(self, chunk: Chunk, memory: Memory, what: Collection[str]) -> tuple[KV, Observed]:
+        """As `prefill`, and what was observed meanwhile: "queries", "hidden", "attention".
+
+        Capabilities "observe_queries", "observe_hidden", "observe_attention".
+        """
+        raise NotImplementedError(f"{type(self).__name__} shows nothing of its pre-fill")
 
     def finish(self, cache: DynamicCache) -> DynamicCache:
         """An assembled cache, extended by what the model always reads behind a video; by default nothing."""
@@ -155,7 +163,7 @@ class Backbone(ABC):
         """For generate(): passes the text on as it is written. None: the backbone cannot."""
         return None
 
-    def prefill_vst(self, chunk: Chunk, memory: KV, after: Int[Tensor, " vsts"]) -> KV:
+    def prefill_vst(self, chunk: Chunk, memory: Memory, after: Int[Tensor, " vsts"]) -> KV:
         """KV of visual summary tokens: the i-th stands behind the first `after[i]` tokens of the chunk.
 
         Capability "vst".
@@ -179,9 +187,23 @@ class Backbone(ABC):
         raise NotImplementedError(f"{type(self).__name__} does not report attention")
 
 
+class Part:
+    """A compressor, an oracle or a selector: each may have a say in a question's cache."""
+
+    def refine(
+        self, levels: Sequence[KV], plan: Plan, question: Question, index: VideoIndex, backbone: Backbone
+    ) -> Sequence[KV]:
+        """The KVs that a question is answered on, from those that the plan loads; by default the same.
+
+        levels: one for each chunk that the plan keeps, in temporal order, before they are joined and rotated.
+        As many come back, on whatever device; `KV.take` keeps some tokens of one, for each head its own.
+        """
+        return levels
+
+
 @slot("compressor")
 @dataclass
-class Compressor(ABC):
+class Compressor(Part, ABC):
     """Turns chunks into ChunkKVs with one level per requested ratio.
 
     A method that is a function of a chunk's finished KV subclasses `x2l.ChunkCompressor` instead.
@@ -212,7 +234,7 @@ def chunk_kv(chunk: Chunk, levels: Mapping[int, KV]) -> ChunkKV:
 
 @slot("oracle")
 @dataclass
-class Oracle(ABC):
+class Oracle(Part, ABC):
     """Scores the chunks of an index for a question; higher = more relevant."""
 
     requires: ClassVar[frozenset[str]] = frozenset()
@@ -279,7 +301,7 @@ def _keys(value: Any) -> Any:
 
 @slot("selector")
 @dataclass
-class Selector(ABC):
+class Selector(Part, ABC):
     """Turns scores into a Plan; how many chunks, or which budget, is the selector's own field."""
 
     uses_scores: ClassVar[bool] = True

@@ -6,7 +6,7 @@ Keys are stored before rotation and rotated once, when a memory or a cache is ma
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -22,11 +22,12 @@ from transformers import (
     TextStreamer,
 )
 
+from x2l.backbones._observing import observed, projected_hidden
 from x2l.backbones._words import unknown_words
 from x2l.cache import filled_cache, next_position
 from x2l.interfaces import Backbone
 from x2l.rotary import rotate
-from x2l.types import KV, Geometry, Question, X2LError, joined_positions
+from x2l.types import KV, Chunk, Geometry, Memory, Observed, Question, X2LError
 
 
 class LanguageModelBackbone(Backbone):
@@ -35,7 +36,9 @@ class LanguageModelBackbone(Backbone):
     model: with a language head and generate(). identity: None for one that was not loaded from a folder.
     """
 
-    provides = frozenset({"attention", "unrotated_keys"})
+    provides = frozenset(
+        {"attention", "unrotated_keys", "observe_queries", "observe_hidden", "observe_attention"}
+    )
     num_axes: ClassVar[int] = 1
     """Axes of the rotary embedding: 1 in a line, 3 for time, height and width."""
 
@@ -84,25 +87,25 @@ class LanguageModelBackbone(Backbone):
     def device(self) -> torch.device:
         return self.model.device
 
-    def extend(self, memory: KV | None, kv: KV) -> KV:
-        new = self.placed(memory, kv)
-        if memory is None:
-            return new
-        return KV(
-            torch.cat((_match_batch(memory.keys, new.keys), new.keys), dim=-2),
-            torch.cat((_match_batch(memory.values, new.values), new.values), dim=-2),
-            joined_positions((memory, new)),
-            rotated=True,
-        )
+    def extend(self, memory: RotatedMemory | None, kv: KV) -> RotatedMemory:
+        new = self.placed(kv, memory.num_tokens if memory else 0)
+        return new if memory is None else RotatedMemory.joined((memory, new))
 
-    def placed(self, memory: KV | None, kv: KV) -> KV:
-        """`kv` as it stands behind `memory`: rotated, here to its own positions.
+    def placed(self, kv: KV, num_cached: int) -> RotatedMemory:
+        """`kv` as it stands behind so many cached tokens: rotated, here to its own positions.
 
         Raises X2LError if it is rotated already.
         """
         if kv.rotated:
             raise X2LError("keys: expected before rotation, got some that are rotated already")
-        return KV(self.rotate(kv.keys, kv.positions), kv.values, kv.positions, rotated=True)
+        return RotatedMemory(self.rotate(kv.keys, kv.positions), kv.values)
+
+    def prefill_observed(
+        self, chunk: Chunk, memory: RotatedMemory, what: Collection[str]
+    ) -> tuple[KV, Observed]:
+        with projected_hidden(self.decoder) as hidden:
+            kv = self.prefill(chunk, memory)
+        return kv, observed(self, kv, memory, hidden, what)
 
     def rotate(self, keys, positions):
         rows = positions.flatten(1, 2).to(keys.device)
@@ -199,7 +202,26 @@ class LanguageModelBackbone(Backbone):
         return torch.cat((rows[None], positions))[:, None].expand(-1, batch, -1)
 
 
-def memory_cache(memory: KV | None, batch: int) -> DynamicCache:
+@dataclass(frozen=True)
+class RotatedMemory(Memory):
+    """Keys after rotation and values, [*batch, layers, kv_heads, tokens, head_dim]."""
+
+    keys: Float[Tensor, "*batch layers kv_heads tokens head_dim"]
+    values: Float[Tensor, "*batch layers kv_heads tokens head_dim"]
+
+    @property
+    def num_tokens(self) -> int:
+        return self.keys.shape[-2]
+
+    @classmethod
+    def joined(cls, pieces: Sequence[RotatedMemory]) -> RotatedMemory:
+        """All pieces in order; one without a batch (the prefix) is shared by that of the last."""
+        keys = [_match_batch(piece.keys, pieces[-1].keys) for piece in pieces]
+        values = [_match_batch(piece.values, pieces[-1].values) for piece in pieces]
+        return cls(torch.cat(keys, dim=-2), torch.cat(values, dim=-2))
+
+
+def memory_cache(memory: RotatedMemory | None, batch: int) -> DynamicCache:
     """A cache that holds a memory for every video of a batch, without copying it."""
     if memory is None:
         return DynamicCache()

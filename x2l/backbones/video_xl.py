@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from x2l.backbones._language_model import LanguageModelBackbone, memory_cache, with_options
+from x2l.backbones._language_model import LanguageModelBackbone, RotatedMemory, memory_cache, with_options
 from x2l.backbones._loading import identity_of, load_video_xl
 from x2l.backbones._qwen2_vst import VSTForCausalLM
 from x2l.pixels import preprocess
@@ -100,17 +100,16 @@ class VideoXL(LanguageModelBackbone):
     def begin(self, video: VideoFacts | None = None) -> KV:
         return self._prefill(self.embed_text(SYSTEM_PROMPT), memory=None)
 
-    def placed(self, memory: KV | None, kv: KV) -> KV:
+    def placed(self, kv: KV, num_cached: int) -> RotatedMemory:
         """Behind n cached tokens, the new keys take the positions n, n + 1, ..."""
-        start = 0 if memory is None else memory.num_tokens
-        positions = torch.arange(start, start + kv.num_tokens, device=kv.keys.device)[None, None, None]
-        return super().placed(memory, replace(kv, positions=positions))
+        positions = torch.arange(num_cached, num_cached + kv.num_tokens, device=kv.keys.device)
+        return super().placed(replace(kv, positions=positions[None, None, None]), num_cached)
 
-    def prefill(self, chunk: Chunk, memory: KV) -> KV:
+    def prefill(self, chunk: Chunk, memory: RotatedMemory) -> KV:
         kv = self._prefill(chunk.visual_tokens, memory)
         return kv if chunk.positions is None else replace(kv, positions=chunk.positions[:, None, None])
 
-    def prefill_vst(self, chunk: Chunk, memory: KV, after: Int[Tensor, " vsts"]) -> KV:
+    def prefill_vst(self, chunk: Chunk, memory: RotatedMemory, after: Int[Tensor, " vsts"]) -> KV:
         """In the uncompressed sequence, a VST stands where the raw token in front of it does."""
         after = after.to(self.device)
         kv = self._prefill(chunk.visual_tokens, memory, after)
@@ -121,7 +120,7 @@ class VideoXL(LanguageModelBackbone):
     def _prefill(
         self,
         embeds: Float[Tensor, "*batch tokens hidden"],
-        memory: KV | None,
+        memory: RotatedMemory | None,
         after: Int[Tensor, " vsts"] | None = None,
     ) -> KV:
         batched = embeds if embeds.ndim == 3 else embeds[None]
