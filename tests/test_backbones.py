@@ -8,11 +8,12 @@ import torch
 from models import index_of_clips, save, tiny_backbone, tiny_video_xl_2
 from stock_models import FAMILIES, stock_backbone
 
-from x2l import registry, store
+from x2l import registry
 from x2l.backbones.video_xl import SYSTEM_PROMPT as SYSTEM
 from x2l.cache import assemble
 from x2l.pipeline import Pipeline
 from x2l.selectors.constant import Constant
+from x2l.storage import store
 from x2l.types import DROPPED, Clip, Plan, Question, VideoFacts, VideoIndex, X2LError
 
 QUESTION = Question("How many stars are there?", options=("one", "two"), history=(("Is it day?", "yes"),))

@@ -16,8 +16,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from x2l import registry
-from x2l.backbones._reading import ReadingBackbone
-from x2l.backbones._sae import SpatioTemporalEncoder
 from x2l.backbones._sizes import SIZES, BackboneSizes
 from x2l.cache import assemble
 from x2l.cli import main
@@ -27,7 +25,9 @@ from x2l.compressors.mean_pool import MeanPool
 from x2l.compressors.vst import VST
 from x2l.costs import DecoderSizes, TowerSizes, auto_encoder, mlp, paper_prefill_flops
 from x2l.dry_run import PaperBackbone, dry_run
-from x2l.pixels import preprocess
+from x2l.engine.reading import ReadingBackbone
+from x2l.networks.auto_encoder import SpatioTemporalEncoder
+from x2l.preprocessing.pixels import preprocess
 from x2l.selectors.top_k import TopK
 from x2l.types import Chunk, Plan, VideoFacts
 

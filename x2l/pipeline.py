@@ -19,10 +19,11 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from x2l import registry, scenes, store
+from x2l import registry, scenes
 from x2l.cache import FilledCache, Positions, assemble, planned_levels
 from x2l.clock import AtFirstToken, Clock
 from x2l.interfaces import Backbone, Compressor, Oracle, Part, Selector
+from x2l.storage import store
 from x2l.types import (
     DROPPED,
     KV,

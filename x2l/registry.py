@@ -23,8 +23,8 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
+from x2l.config.fields import Build, arguments, join
 from x2l.errors import X2LError, unknown
-from x2l.fields import Build, arguments, join
 
 SLOTS = {
     "backbone": "x2l.backbones",

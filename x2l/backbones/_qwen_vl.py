@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from x2l.backbones._loading import load_stock
-from x2l.backbones._stock import StockBackbone
-from x2l.frames import multiples, normalised, patches, resized
+from x2l.engine.loading import load_stock
+from x2l.engine.stock import StockBackbone
+from x2l.preprocessing.frames import multiples, normalised, patches, resized
 from x2l.types import Clip, X2LError
 
 

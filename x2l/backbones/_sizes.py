@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from x2l.costs import DecoderSizes, TowerSizes, auto_encoder, mlp
-from x2l.frames import multiples
+from x2l.preprocessing.frames import multiples
 
 QWEN2_7B = DecoderSizes(3584, 18944, 28, 28, 4, 128, 152064)
 CLIP_L_336 = TowerSizes(1024, 4096, 23, 577, behind=mlp(1024, 3584, 3584))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from x2l.backbones._reading import Block
-from x2l.backbones._stock import StockBackbone
-from x2l.frames import squares
+from x2l.engine.reading import Block
+from x2l.engine.stock import StockBackbone
+from x2l.preprocessing.frames import squares
 from x2l.types import Clip
 
 

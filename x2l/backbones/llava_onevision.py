@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import torch
 from transformers import DynamicCache
 
-from x2l.backbones._reading import Block
-from x2l.backbones._stock import StockBackbone
 from x2l.cache import next_position
-from x2l.frames import squares
+from x2l.engine.reading import Block
+from x2l.engine.stock import StockBackbone
+from x2l.preprocessing.frames import squares
 from x2l.types import Clip
 
 

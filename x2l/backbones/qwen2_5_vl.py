@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 
 from x2l.backbones._qwen_vl import QwenVL, floored
-from x2l.backbones._reading import Block
+from x2l.engine.reading import Block
 from x2l.types import Clip
 
 ROUNDING_S = 1e-3

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from x2l.backbones._qwen_vl import QwenVL, floored
-from x2l.backbones._reading import Block
+from x2l.engine.reading import Block
 from x2l.types import Clip
 
 

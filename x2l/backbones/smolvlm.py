@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from x2l.backbones._reading import Block
-from x2l.backbones._stock import StockBackbone
-from x2l.frames import Frames, normalised, resized
-from x2l.settings import value_at
+from x2l.config.settings import value_at
+from x2l.engine.reading import Block
+from x2l.engine.stock import StockBackbone
+from x2l.preprocessing.frames import Frames, normalised, resized
 from x2l.types import Clip, VideoFacts, X2LError
 
 SPLIT, GLOBAL = "<fake_token_around_image>", "<global-img>"

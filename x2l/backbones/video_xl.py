@@ -12,10 +12,10 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from x2l.backbones._language_model import LanguageModelBackbone, RotatedMemory, memory_cache, with_options
-from x2l.backbones._loading import identity_of, load_video_xl
-from x2l.backbones._qwen2_vst import VSTForCausalLM
-from x2l.pixels import preprocess
+from x2l.engine.language_model import LanguageModelBackbone, RotatedMemory, memory_cache, with_options
+from x2l.engine.loading import identity_of, load_video_xl
+from x2l.networks.qwen2_vst import VSTForCausalLM
+from x2l.preprocessing.pixels import preprocess
 from x2l.rounding import exact_convolutions
 from x2l.types import KV, Chunk, Question, VideoFacts, X2LError
 

@@ -12,13 +12,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from x2l.backbones._language_model import RotatedMemory
-from x2l.backbones._loading import identity_of, load_video_xl_2
-from x2l.backbones._reading import Block, ReadingBackbone
-from x2l.backbones._sparse_prefill import SparsePass
-from x2l.backbones._video_xl_2_model import VideoXL2ForCausalLM
 from x2l.backbones.video_xl import SYSTEM_PROMPT, question_prompt
-from x2l.pixels import Preprocessing
+from x2l.engine.language_model import RotatedMemory
+from x2l.engine.loading import identity_of, load_video_xl_2
+from x2l.engine.reading import Block, ReadingBackbone
+from x2l.networks.sparse_prefill import SparsePass
+from x2l.networks.video_xl_2 import VideoXL2ForCausalLM
+from x2l.preprocessing.pixels import Preprocessing
 from x2l.types import KV, Chunk, Clip, Question, VideoFacts, X2LError, joined
 
 TEXT = -1

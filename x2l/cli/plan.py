@@ -50,9 +50,9 @@ def plan(
     x2l plan --backbone qwen3_vl --frames 512 --set ratios=[2,16] --set selector.k=5
     """
     from x2l import registry
-    from x2l.backbones._loading import DTYPES
     from x2l.backbones._sizes import SIZES
     from x2l.dry_run import dry_run
+    from x2l.engine.loading import DTYPES
     from x2l.errors import X2LError, unknown
     from x2l.recipe import Recipe
 

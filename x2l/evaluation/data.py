@@ -13,9 +13,9 @@ from typing import ClassVar
 
 from x2l.errors import X2LError
 from x2l.evaluation.haystack import Haystack
-from x2l.fingerprint import file_fingerprint
 from x2l.needles.dataset import DEFAULT_QUESTIONS, Item, checked_counts, read_dataset, write_videos
 from x2l.needles.videos import NeedleVideos
+from x2l.storage.fingerprint import file_fingerprint
 from x2l.types import Question
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+from x2l.config.fields import arguments
+from x2l.config.settings import built_from, overridden
 from x2l.errors import X2LError, unknown
 from x2l.evaluation.claims import read_claims
 from x2l.evaluation.data import DATA, Data
 from x2l.evaluation.figures import FigureOptions
-from x2l.fields import arguments
 from x2l.recipe import Recipe
-from x2l.settings import built_from, overridden
 
 Size = Literal["full", "quick", "smoke"]
 

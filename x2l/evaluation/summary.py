@@ -25,8 +25,8 @@ from x2l.evaluation.results import RUN, Line, read
 from x2l.evaluation.scoring import best, recall
 from x2l.evaluation.table import table
 from x2l.evaluation.tally import ALL, Tally, of_group
-from x2l.files import read_json, write_json, write_text
 from x2l.needles.questions import words
+from x2l.storage.files import read_json, write_json, write_text
 
 TTFT = ("score", "assemble", "first_token")
 """Seconds from the question to the first token of its answer."""

@@ -11,8 +11,8 @@ import av
 import numpy as np
 from jaxtyping import Shaped
 
-from x2l.files import written_whole
-from x2l.hub import one_line
+from x2l.storage.files import written_whole
+from x2l.storage.hub import one_line
 from x2l.types import X2LError
 
 Frame = Shaped[np.ndarray, "..."]

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from x2l.fingerprint import checkpoint_fingerprint
-from x2l.hub import checkpoint_folder, one_line, processor_settings
-from x2l.pixels import CLIP_MEAN, CLIP_STD, Preprocessing
+from x2l.preprocessing.pixels import CLIP_MEAN, CLIP_STD, Preprocessing
 from x2l.rounding import exact_convolutions, in_full_precision
+from x2l.storage.fingerprint import checkpoint_fingerprint
+from x2l.storage.hub import checkpoint_folder, one_line, processor_settings
 from x2l.types import X2LError
 
 FRAMES_PER_BATCH = 32

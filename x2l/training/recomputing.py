@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from x2l.backbones._language_model import LanguageModelBackbone, RotatedMemory
+from x2l.engine.language_model import LanguageModelBackbone, RotatedMemory
 from x2l.types import KV, Chunk, Memory, Observed
 
 

@@ -20,7 +20,7 @@ from x2l.needles.questions import ask_all
 from x2l.needles.render import Renderer
 from x2l.needles.videos import kind_of
 from x2l.needles.world import Script, check_pairs, write_script
-from x2l.pixels import preprocess
+from x2l.preprocessing.pixels import preprocess
 from x2l.training.frames import FILE_SIZE, compressed, noisy
 from x2l.training.loop import own_steps
 from x2l.training.needle_batches import BACKGROUNDS_PER_VIDEO, DETAILS

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from x2l.config.fields import arguments
 from x2l.errors import X2LError, unknown
-from x2l.fields import arguments
 from x2l.training.qa_sources.llava import Llava
 from x2l.training.qa_sources.mixture import Mixture
 from x2l.training.qa_sources.needles import Needles

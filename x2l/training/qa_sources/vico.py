@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from x2l.config.fields import convert
 from x2l.errors import X2LError, require
-from x2l.fields import convert
-from x2l.files import read_json
+from x2l.storage.files import read_json
 from x2l.training.qa_sources.sample import QASample, QASource, open_file
 from x2l.types import Question
 

@@ -20,12 +20,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from x2l.backbones._video_xl_2_model import VideoXL2ForCausalLM
-from x2l.backbones._video_xl_model import VideoXLForCausalLM
-from x2l.fingerprint import checkpoint_fingerprint
-from x2l.hub import checkpoint_folder, one_line, processor_settings
+from x2l.config.settings import value_at
+from x2l.networks.video_xl import VideoXLForCausalLM
+from x2l.networks.video_xl_2 import VideoXL2ForCausalLM
 from x2l.precision import FULL_NAMES
-from x2l.settings import value_at
+from x2l.storage.fingerprint import checkpoint_fingerprint
+from x2l.storage.hub import checkpoint_folder, one_line, processor_settings
 from x2l.types import X2LError
 
 DTYPES = {

@@ -22,9 +22,9 @@ from transformers import (
     TextStreamer,
 )
 
-from x2l.backbones._observing import observed, projected_hidden
-from x2l.backbones._words import unknown_words
 from x2l.cache import filled_cache, next_position
+from x2l.engine.observing import observed, projected_hidden
+from x2l.engine.words import unknown_words
 from x2l.interfaces import Backbone
 from x2l.rotary import rotate
 from x2l.types import KV, Chunk, Geometry, Memory, Observed, Question, X2LError

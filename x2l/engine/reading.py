@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from x2l.backbones._language_model import LanguageModelBackbone
+from x2l.engine.language_model import LanguageModelBackbone
 from x2l.rounding import exact_convolutions
 from x2l.types import Chunk, Clip, X2LError
 

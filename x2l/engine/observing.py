@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from x2l.types import KV, Observed
 
 if TYPE_CHECKING:
-    from x2l.backbones._language_model import LanguageModelBackbone, RotatedMemory
+    from x2l.engine.language_model import LanguageModelBackbone, RotatedMemory
 
 
 @contextmanager

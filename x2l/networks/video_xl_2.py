@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipVisionConfig, SiglipVisionModel
 
-from x2l.backbones._sae import SpatioTemporalEncoder
-from x2l.backbones._sparse_prefill import SparseDecoder
-from x2l.backbones._vision_tower import pool, projector
+from x2l.networks.auto_encoder import SpatioTemporalEncoder
+from x2l.networks.sparse_prefill import SparseDecoder
+from x2l.networks.vision_tower import pool, projector
 
 SIGLIP_SO400M_384 = {
     "hidden_size": 1152,

@@ -16,10 +16,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from x2l.backbones._language_model import RotatedMemory, memory_cache, with_options
-from x2l.backbones._loading import load_stock
-from x2l.backbones._reading import ReadingBackbone
-from x2l.hub import one_line
+from x2l.engine.language_model import RotatedMemory, memory_cache, with_options
+from x2l.engine.loading import load_stock
+from x2l.engine.reading import ReadingBackbone
+from x2l.storage.hub import one_line
 from x2l.types import KV, Chunk, Question, VideoFacts, X2LError
 
 
