@@ -31,7 +31,7 @@ class FilledCache(DynamicCache):
 
 
 def next_position(cache: DynamicCache) -> int:
-    """Where the token behind the cache stands."""
+    """Position of the token behind the cache."""
     return cache.get_seq_length() + getattr(cache, "position_shift", 0)
 
 

@@ -152,7 +152,7 @@ class _PaperMemory(Memory):
 
 @dataclass(frozen=True)
 class Sheet:
-    """What a video costs on one backbone: tokens, bytes and FLOPs.
+    """Costs of a video on one backbone: tokens, bytes and FLOPs.
 
     visual_tokens: with the text between frames. kv_bytes_stored: of the index, every level once.
     memory_tokens: the most that the memories of all passes hold together, one of them while it is copied.
@@ -269,7 +269,7 @@ def _chunks(backbone: PaperBackbone, num_frames: int, chunk_frames: int) -> Iter
 
 
 def _plain_flops(sizes: BackboneSizes, num_frames: int, chunk_frames: int, dtype: str) -> int:
-    """Of one pass over everything, chunk by chunk, in which every token sees all before it."""
+    """FLOPs of one pass over everything, chunk by chunk, in which every token sees all before it."""
     backbone = PaperBackbone(replace(sizes, block_steps=None), dtype)
     memory = backbone.extend(None, backbone.begin())
     for chunk in _chunks(backbone, num_frames, chunk_frames):

@@ -80,7 +80,7 @@ class Backbone(ABC):
         """
 
     def read(self, index: int, clip: Clip, position: int) -> Chunk:
-        """What the language model reads for chunk `index` of a video, from `position` on.
+        """Everything that the language model reads for chunk `index` of a video, from `position` on.
 
         A backbone whose model reads more than visual tokens (time stamps between frames, positions in space)
         overrides this and tells where the next chunk starts, `next_position`; the default is `embed`, one
@@ -107,7 +107,7 @@ class Backbone(ABC):
         """KV of every token of one chunk, seen causally behind `memory`."""
 
     def prefill_observed(self, chunk: Chunk, memory: Memory, what: Collection[str]) -> tuple[KV, Observed]:
-        """As `prefill`, and what was observed meanwhile: "queries", "hidden", "attention".
+        """Pre-fills a chunk and hands over what was observed meanwhile: "queries", "hidden", "attention".
 
         Capabilities "observe_queries", "observe_hidden", "observe_attention".
         """
@@ -180,7 +180,7 @@ class Backbone(ABC):
     def attention(
         self, ids: Int[Tensor, " tokens"], cache: DynamicCache
     ) -> Float[Tensor, "layers heads cached"]:
-        """How much the last of `ids` attends to every cached token, each layer and head (sums < 1).
+        """Attention of the last of `ids` to every cached token, each layer and head (sums < 1).
 
         Capability "attention". `cache` is extended by `ids`.
         """
@@ -243,7 +243,7 @@ class Oracle(Part, ABC):
 
     @property
     def key(self) -> str:
-        """What `prepare` depends on, as canonical JSON: the oracle's features are stored under it."""
+        """Canonical JSON of all that `prepare` depends on: the oracle's features are stored under it."""
         inner = {name: _keys(value) for name, value in vars(self).items() if any(_oracles(value))}
         described = describe(self) | inner
         decisive = {name: value for name, value in described.items() if name not in self.not_prepared}
@@ -251,7 +251,7 @@ class Oracle(Part, ABC):
 
     @property
     def identity(self) -> str:
-        """Which weights of its own the oracle scores with; empty without any."""
+        """Fingerprint of the oracle's own weights; empty without any."""
         return ""
 
     def with_inner(self) -> list[Oracle]:
@@ -263,7 +263,7 @@ class Oracle(Part, ABC):
         return {}
 
     def features(self, index: VideoIndex) -> list[Mapping[str, Tensor]]:
-        """What `prepare` stored with each chunk. Raises X2LError if a chunk of the index lacks it."""
+        """Features that `prepare` stored with each chunk. Raises X2LError if a chunk lacks them."""
         key = self.key
         if any(key not in chunk.features for chunk in index.chunks):
             stored = sorted({other for chunk in index.chunks for other in chunk.features})

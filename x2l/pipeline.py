@@ -272,7 +272,7 @@ class Pipeline:
         return plan
 
     def cache(self, index: VideoIndex, plan: Plan, question: Question) -> FilledCache:
-        """What a question is answered on: the planned levels, refined by the parts that do, assembled.
+        """The cache that a question is answered on: the planned levels, refined by parts that do, joined.
 
         The one way from a plan to a cache, for training too: gradients flow unless they are switched off.
         Raises X2LError if the plan does not fit the index.

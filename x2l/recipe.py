@@ -40,7 +40,7 @@ class Recipe:
     chunk_frames: ChunkFrames = 10
     """Frames per chunk, the last may be shorter; or "scenes": cut where the picture changes (x2l.scenes)."""
     sampling: Sampling = field(default_factory=Sampling)
-    """Which frames are looked at: {num_frames}, or {fps, max_frames}."""
+    """Frames that are looked at: {num_frames}, or {fps, max_frames}."""
     positions: Literal["contiguous", "original"] = "contiguous"
     """Positions of the cached tokens: 0..n-1, or those of the uncompressed sequence."""
 

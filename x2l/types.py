@@ -23,7 +23,7 @@ DROPPED = 0
 
 
 MAX_OPTIONS = 26
-"""Of a question: one for each letter."""
+"""Most options of a question: one for each letter."""
 
 
 def check_ratios(ratios: Sequence[int]) -> None:
@@ -34,7 +34,7 @@ def check_ratios(ratios: Sequence[int]) -> None:
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What is known of a video before it is decoded: some models are told, some size frames by it."""
+    """Facts of a video before it is decoded: some models are told, some size frames by it."""
 
     num_frames: int
     """Frames that will be looked at."""
@@ -145,7 +145,7 @@ class KV:
 
 @dataclass(frozen=True)
 class Observed:
-    """What was seen of a chunk while it was pre-filled, in every layer; None where nobody asked for it.
+    """Observations of a chunk while it was pre-filled, in every layer; None where nobody asked for it.
 
     queries: before rotation, as keys are. hidden: what each layer's projections read.
     attend: attention weights of the chunk's last n tokens to its tokens, formed when it is called.
@@ -167,7 +167,7 @@ class ObservedKV(KV):
 
     @property
     def columns(self) -> slice:
-        """Which tokens of the chunk these are."""
+        """Numbers of these tokens in their chunk."""
         return slice(self.first, self.first + self.num_tokens)
 
     @property
@@ -179,7 +179,7 @@ class ObservedKV(KV):
         return self.observed.hidden[..., self.columns, :]
 
     def attention(self, last: int) -> Float[Tensor, "*batch layers kv_heads last tokens"]:
-        """How the chunk's last tokens attend to these, mean over the heads that share keys (sums <= 1)."""
+        """Attention of the chunk's last tokens to these, mean over the heads that share keys (sums <= 1)."""
         weights = self.observed.attend(last)[..., self.columns]
         return weights.unflatten(-3, (self.keys.shape[-3], -1)).mean(dim=-3)
 
@@ -206,7 +206,7 @@ def joined(pieces: Iterable[KV]) -> KV:
 
 
 def joined_positions(pieces: Sequence[KV]) -> Int[Tensor, "axes #layers #kv_heads tokens"]:
-    """Where all tokens stand; spelt out for each layer and head if one piece tells them apart."""
+    """Positions of all tokens; spelt out for each layer and head if one piece tells them apart."""
     layers, kv_heads = (max(kv.positions.shape[dim] for kv in pieces) for dim in (1, 2))
     return torch.cat([kv.positions.expand(-1, layers, kv_heads, -1) for kv in pieces], dim=-1)
 
@@ -219,7 +219,7 @@ def rotated_alike(pieces: Sequence[KV]) -> bool:
 
 
 class Memory:
-    """What a chunk sees of everything before it, ready to be attended to.
+    """Everything before a chunk, ready to be attended to.
 
     `Backbone.extend` makes one and `Backbone.prefill` reads it: nobody else looks inside, so that it may be
     rotated keys, pieces of them, or whatever else a backbone keeps.
@@ -280,7 +280,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class IndexSpec:
-    """What an index was made with; asking checks it against the backbone.
+    """Record of what made an index; asking checks it against the backbone.
 
     `backbone` is the identity of the weights, `recipe` the compressor and chunking as nested
     {name, ...} dicts, `video` a fingerprint of the source (file name, bytes, sampling).
@@ -312,7 +312,7 @@ class VideoIndex:
         return sum(chunk.num_visual_tokens for chunk in self.chunks)
 
     def planned_tokens(self, plan: Plan) -> tuple[int, ...]:
-        """How many tokens of each chunk a plan puts into the cache."""
+        """Tokens of each chunk that a plan puts into the cache."""
         return tuple(
             chunk.levels[ratio].num_tokens if ratio != DROPPED else 0
             for chunk, ratio in zip(self.chunks, plan.ratios, strict=True)

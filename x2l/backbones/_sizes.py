@@ -22,7 +22,7 @@ VIDEO_XL_2_TOWER = TowerSizes(
 
 @dataclass(frozen=True)
 class PixelBudget:
-    """How a processor sizes frames: sides are multiples of `factor`, and a visual token is a square of that.
+    """A processor's rule for the size of frames: sides are multiples of `factor`, a visual token its square.
 
     of_the_video: the limits are those of all frames together.
     """

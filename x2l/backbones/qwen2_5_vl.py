@@ -31,7 +31,7 @@ class Qwen25VL(QwenVL):
         yield Block(seen.pooler_output[0], grid, (seconds * per_second).long(), self._video_start)
 
     def capped(self, least: int, most: int, num_frames: int, factor: int) -> int:
-        """Of a frame: its share of nine tenths of the model's context."""
+        """Caps a frame at its share of nine tenths of the model's context."""
         in_context = int(self.settings.get("max_video_tokens", 128_000) * factor**2 * 0.9)
         return floored(min(most, in_context * self.frames_per_step // num_frames), least)
 

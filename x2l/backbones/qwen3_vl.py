@@ -31,6 +31,6 @@ class Qwen3VL(QwenVL):
             yield "<|vision_end|>"
 
     def capped(self, least: int, most: int, num_frames: int, factor: int) -> int:
-        """Of the video: no frame has more than its share, nor more than `max_video_tokens`."""
+        """Caps the video: no frame has more than its share, nor more than `max_video_tokens`."""
         of_frame = min(self.settings.get("max_video_tokens", 768) * factor**2, most // num_frames)
         return num_frames * floored(of_frame, least)

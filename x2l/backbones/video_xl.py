@@ -92,7 +92,7 @@ class VideoXL(LanguageModelBackbone):
     def _pixels(
         self, frames: UInt8[np.ndarray, "frames height width 3"]
     ) -> Iterator[Float[Tensor, "batch 3 size size"]]:
-        """What the tower sees of the frames, in batches."""
+        """Frames as the tower sees them, in batches."""
         size, step = self.model.config.vision.image_size, self.frames_per_batch
         for start in range(0, len(frames), step):
             yield preprocess(frames[start : start + step], size).to(self.device, self.model.dtype)

@@ -175,13 +175,13 @@ class VideoXL2(ReadingBackbone):
 
 
 def groups_of(is_text: Bool[Tensor, " tokens"]) -> Int[Tensor, " tokens"]:
-    """Which group of frames each token of a chunk belongs to: one starts where text follows visual tokens."""
+    """Group of frames that each token of a chunk belongs to: one starts where text follows visual tokens."""
     starts = is_text[1:] & ~is_text[:-1]
     return torch.cat((starts.new_zeros(1), starts)).cumsum(0)
 
 
 def _runs(labels: Int[Tensor, " tokens"]) -> Iterator[slice]:
-    """Where consecutive tokens have one label."""
+    """Slices of consecutive tokens that have one label."""
     changes = (labels.diff() != 0).nonzero()[:, 0] + 1
     return (slice(*ends) for ends in pairwise([0, *changes.tolist(), len(labels)]))
 

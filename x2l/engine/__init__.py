@@ -1,1 +1,1 @@
-"""What methods are built on: a language model that reads a cache, text among frames, compressors by chunk."""
+"""Bases of methods: a language model that reads a cache, text between frames, compressors by chunk."""

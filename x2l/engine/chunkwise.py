@@ -30,7 +30,7 @@ class ChunkCompressor(Compressor):
     edge_ratio: int | None = field(default=None, kw_only=True)
 
     observes: ClassVar[frozenset[str]] = frozenset()
-    """What `compress` is to see besides KVs: "queries", "hidden", "attention" (see x2l.types.ObservedKV)."""
+    """Asked of the pre-fill besides KVs: "queries", "hidden", "attention" (see x2l.types.ObservedKV)."""
 
     def __post_init__(self):
         check_edge_ratio(self.edge_ratio)
@@ -93,7 +93,7 @@ class ScorerCompressor(ChunkCompressor):
 
     @abstractmethod
     def score(self, kv: KV) -> Float[Tensor, "#layers #kv_heads tokens"]:
-        """How much each token is worth keeping; higher = keep. kv: as `compress` sees it."""
+        """Worth of each token; higher = keep. kv: as `compress` sees it."""
 
     def compress(self, kv: KV, ratio: int) -> KV:
         """The best `num_tokens // ratio` tokens (one at least), in temporal order."""

@@ -31,7 +31,7 @@ from x2l.types import KV, Chunk, Geometry, Memory, Observed, Question, X2LError
 
 
 class LanguageModelBackbone(Backbone):
-    """What does not depend on how a model sees. A subclass adds the visual side, the prompt and the pre-fill.
+    """The text side of a backbone. A subclass adds the visual side, the prompt and the pre-fill.
 
     model: with a language head and generate(). identity: None for one that was not loaded from a folder.
     """
@@ -59,7 +59,7 @@ class LanguageModelBackbone(Backbone):
 
     @property
     def identity(self) -> str:
-        """Of a network that was not loaded from a folder: a fingerprint of its parameters as they are."""
+        """Name and fingerprint; without a folder, a fingerprint of the parameters as they are."""
         if self._identity is not None:
             return self._identity
         digest = hashlib.sha256()
@@ -178,7 +178,7 @@ class LanguageModelBackbone(Backbone):
         return unknown_words(self.tokenizer, text)
 
     def _inputs(self, ids: Int[Tensor, " tokens"], cache: DynamicCache) -> dict[str, Any]:
-        """What a transformers model is given to read `ids` behind `cache`."""
+        """Arguments that make a transformers model read `ids` behind `cache`."""
         return {
             "input_ids": ids[None].to(self.device),
             "past_key_values": cache,
@@ -195,7 +195,7 @@ class LanguageModelBackbone(Backbone):
     def _position_ids(
         self, positions: Int[Tensor, "axes tokens"], num_cached: int, batch: int = 1
     ) -> Int[Tensor, "*axes batch tokens"]:
-        """As transformers takes them: several axes have the index in the sequence in front of them."""
+        """Positions as transformers takes them: several axes have the index in the sequence first."""
         if self.num_axes == 1:
             return positions.expand(batch, -1)
         rows = torch.arange(num_cached, num_cached + positions.shape[-1], device=self.device)

@@ -1,4 +1,4 @@
-"""What a compressor may ask to see of a pre-fill: hidden states, queries, attention weights of every layer.
+"""Observations of a pre-fill for compressors: hidden states, queries, attention weights of every layer.
 
 Everything follows from what each layer's projections read, so that one hook for each layer is enough, and the
 last layer, whose queries a pre-fill does not need, is seen like the others.
@@ -47,7 +47,7 @@ def observed(
     hidden: list[list[Tensor]],
     what: Collection[str],
 ) -> Observed:
-    """What was asked for, from what the projections of each layer read."""
+    """Everything asked for, from what the projections of each layer read."""
     states = torch.stack([torch.cat(calls, dim=1) for calls in hidden], dim=1)
     states = states if kv.keys.ndim == 5 else states[0]
     queries = attend = None

@@ -165,7 +165,7 @@ def unrotated_keys(decoder: PreTrainedModel) -> Iterator[list[Float[Tensor, "bat
 
 
 def _key_module(attention: nn.Module) -> nn.Module:
-    """What keys come out of, right before rotation: some models normalise them."""
+    """The module that keys come out of, right before rotation: some models normalise them."""
     return getattr(attention, "k_norm", attention.k_proj)
 
 

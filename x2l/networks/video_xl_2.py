@@ -74,7 +74,7 @@ class VideoXL2ForCausalLM(Qwen2ForCausalLM):
     def visual_tokens(
         self, features: Float[Tensor, "frames patches dim"]
     ) -> Float[Tensor, "groups tokens hidden"]:
-        """What the tower made of frames as visual tokens, one set for every four frames."""
+        """Visual tokens from the tower's features, one set for every four frames."""
         side, size = int(features.shape[1] ** 0.5), self.config.sae_grid_size
         grid = rearrange(features, "f (h w) d -> f d h w", h=side)
         grid = interpolate(grid.float(), (size, size), mode="bilinear", align_corners=False)

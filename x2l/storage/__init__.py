@@ -1,1 +1,1 @@
-"""What lies on disk: indices, files that are written whole, checkpoints and their fingerprints."""
+"""Everything on disk: indices, files that are written whole, checkpoints and their fingerprints."""
