@@ -29,7 +29,7 @@ class SmolVLM(StockBackbone):
     )
 
     def intro(self, video: VideoFacts | None) -> str:
-        """Number of frames and their length; the first time stamp, because text is tokenised up to a frame."""
+        """Number and length of frames; the first time stamp, as text is tokenised up to a frame."""
         video = video or VideoFacts(1, 0.0)
         duration = timedelta(seconds=int(video.duration_s))
         return (
