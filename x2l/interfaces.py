@@ -49,6 +49,8 @@ class Backbone(ABC):
 
     provides: ClassVar[frozenset[str]] = frozenset()
     """Capabilities by name ("vst", "attention", ...), matched with a method's `requires`."""
+    sizes: ClassVar[Any] = None
+    """x2l.costs.sizes.BackboneSizes of the published model that it is named after, for `x2l estimate`."""
     built_from: Mapping[str, Any] | None = None
     """The {name, **fields} that `registry.build` made it from."""
 

@@ -8,6 +8,8 @@ from functools import cached_property
 import torch
 
 from x2l.backbones._qwen_vl import QwenVL, floored
+from x2l.costs.flops import TowerSizes, mlp
+from x2l.costs.sizes import QWEN2_7B, BackboneSizes, PixelBudget
 from x2l.engine.reading import Block
 from x2l.types import Clip
 
@@ -19,6 +21,15 @@ class Qwen25VL(QwenVL):
 
     Source: Qwen2.5-VL (arXiv 2502.13923), section 2.1, as in transformers.
     """
+
+    sizes = BackboneSizes(
+        "Qwen2.5-VL-7B",
+        QWEN2_7B,
+        TowerSizes(1280, 3420, 32, 0, 3, 64, 4, 2, behind=mlp(5120, 5120, 3584) // 4),
+        0,
+        2,
+        budget=PixelBudget(28, 4 * 28**2, 16384 * 28**2),
+    )
 
     model_types = frozenset({"qwen2_5_vl"})
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from x2l.config.settings import value_at
+from x2l.costs.flops import DecoderSizes, TowerSizes, mlp
+from x2l.costs.sizes import BackboneSizes
 from x2l.engine.reading import Block
 from x2l.engine.stock import StockBackbone
 from x2l.preprocessing.frames import Frames, normalised, resized
@@ -19,6 +21,14 @@ class SmolVLM(StockBackbone):
 
     Source: SmolVLM (arXiv 2504.05299), as in transformers.
     """
+
+    sizes = BackboneSizes(
+        "SmolVLM2-2.2B",
+        DecoderSizes(2048, 8192, 24, 32, 32, 64, 49280),
+        TowerSizes(1152, 4304, 27, 729, behind=mlp(1152, 2048)),
+        81,
+        text_per_step=13,
+    )
 
     model_types = frozenset({"smolvlm"})
     needed_settings = (

@@ -12,6 +12,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from x2l.costs.flops import TowerSizes, mlp
+from x2l.costs.sizes import QWEN2_7B, BackboneSizes
 from x2l.engine.language_model import LanguageModelBackbone, RotatedMemory, memory_cache, with_options
 from x2l.engine.loading import identity_of, load_video_xl
 from x2l.networks.qwen2_vst import VSTForCausalLM
@@ -29,6 +31,15 @@ class VideoXL(LanguageModelBackbone):
     Keys get fresh positions, counted from 0 over the memory, whenever they are attended to.
     Source: Video-XL (arXiv 2409.14485), sections 3.1 and 3.2.
     """
+
+    sizes = BackboneSizes(
+        "Video-XL-7B",
+        QWEN2_7B,
+        TowerSizes(1024, 4096, 23, 577, behind=mlp(1024, 3584, 3584)),
+        144,
+        vst=True,
+        stops_early=True,
+    )
 
     provides = LanguageModelBackbone.provides | {"vst", "token_grid", "frame_features"}
     default_model: ClassVar[str | None] = None

@@ -13,6 +13,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from x2l.backbones.video_xl import SYSTEM_PROMPT, question_prompt
+from x2l.costs.flops import TowerSizes, auto_encoder, mlp
+from x2l.costs.sizes import QWEN2_7B, BackboneSizes
 from x2l.engine.language_model import RotatedMemory
 from x2l.engine.loading import identity_of, load_video_xl_2
 from x2l.engine.reading import Block, ReadingBackbone
@@ -54,6 +56,26 @@ class VideoXL2(ReadingBackbone):
 
     Source: Video-XL-2 (arXiv 2506.19225); numerics of its released code.
     """
+
+    sizes = BackboneSizes(
+        "Video-XL-2-7B",
+        QWEN2_7B,
+        # The auto-encoder and the projector read 576 features for each of four frames.
+        TowerSizes(
+            1152,
+            4304,
+            26,
+            729,
+            behind=(auto_encoder(1152, 576) + 576 * mlp(1152, 3584, 3584)) // (4 * 729),
+        ),
+        144,
+        4,
+        text_per_step=8,
+        stops_early=True,
+        block_steps=4,
+        previous_blocks=3,
+        chunk_frames=16,
+    )
 
     # Who sees which block is decided while it is pre-filled: weights over a whole chunk are not formed.
     provides = ReadingBackbone.provides - {"observe_attention"}

@@ -1,23 +1,16 @@
-"""Sizes of the published models, for `x2l plan`: facts of their config.json, which need no weights."""
+"""Sizes of published models, for `x2l estimate`: facts of their config.json, which need no weights.
+
+A backbone declares those of the model that it is named after (`Backbone.sizes`).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from x2l.costs import DecoderSizes, TowerSizes, auto_encoder, mlp
+from x2l.costs.flops import DecoderSizes, TowerSizes
 from x2l.preprocessing.frames import multiples
 
 QWEN2_7B = DecoderSizes(3584, 18944, 28, 28, 4, 128, 152064)
-CLIP_L_336 = TowerSizes(1024, 4096, 23, 577, behind=mlp(1024, 3584, 3584))
-QWEN2_5_TOWER = TowerSizes(1280, 3420, 32, 0, 3, 64, 4, 2, behind=mlp(5120, 5120, 3584) // 4)
-VIDEO_XL_2_TOWER = TowerSizes(
-    1152,
-    4304,
-    26,
-    729,
-    # The auto-encoder and the projector read 576 features for each of four frames.
-    behind=(auto_encoder(1152, 576) + 576 * mlp(1152, 3584, 3584)) // (4 * 729),
-)
 
 
 @dataclass(frozen=True)
@@ -79,64 +72,3 @@ class BackboneSizes:
             return self
         tokens = self.budget.tokens(height, width, num_frames)
         return replace(self, tokens_per_step=tokens, tower=replace(self.tower, patches=4 * tokens))
-
-
-SIZES = {
-    "x2l_tiny": BackboneSizes(
-        "x2l-tiny",
-        DecoderSizes(192, 576, 5, 3, 3, 64, 112),
-        TowerSizes(128, 384, 4, 65, behind=mlp(128, 192, 192)),
-        16,
-        vst=True,
-        stops_early=True,
-    ),
-    "video_xl": BackboneSizes("Video-XL-7B", QWEN2_7B, CLIP_L_336, 144, vst=True, stops_early=True),
-    "video_xl_2": BackboneSizes(
-        "Video-XL-2-7B",
-        QWEN2_7B,
-        VIDEO_XL_2_TOWER,
-        144,
-        4,
-        text_per_step=8,
-        stops_early=True,
-        block_steps=4,
-        previous_blocks=3,
-        chunk_frames=16,
-    ),
-    "qwen2_5_vl": BackboneSizes(
-        "Qwen2.5-VL-7B",
-        QWEN2_7B,
-        QWEN2_5_TOWER,
-        0,
-        2,
-        budget=PixelBudget(28, 4 * 28**2, 16384 * 28**2),
-    ),
-    "qwen3_vl": BackboneSizes(
-        "Qwen3-VL-8B",
-        DecoderSizes(4096, 12288, 36, 32, 8, 128, 151936),
-        # Four mergers: what comes out, and three levels for DeepStack.
-        TowerSizes(1152, 4304, 27, 0, frames_per_step=2, behind=mlp(4608, 4608, 4096)),
-        0,
-        2,
-        text_per_step=9,
-        budget=PixelBudget(32, 4 * 32**2, 24 * 1024**2, of_the_video=True),
-    ),
-    "llava_onevision": BackboneSizes(
-        "LLaVA-OneVision-7B", QWEN2_7B, TowerSizes(1152, 4304, 26, 729, behind=mlp(1152, 3584, 3584)), 196
-    ),
-    "internvl": BackboneSizes(
-        "InternVL3-8B",
-        DecoderSizes(3584, 18944, 28, 28, 4, 128, 151674),
-        TowerSizes(1024, 4096, 24, 1025, behind=mlp(4096, 3584, 3584) // 4),
-        256,
-        text_per_step=7,
-    ),
-    "smolvlm": BackboneSizes(
-        "SmolVLM2-2.2B",
-        DecoderSizes(2048, 8192, 24, 32, 32, 64, 49280),
-        TowerSizes(1152, 4304, 27, 729, behind=mlp(1152, 2048)),
-        81,
-        text_per_step=13,
-    ),
-}
-"""By the backbone's name. Budgets are those of the processors' settings: a checkpoint may have others."""

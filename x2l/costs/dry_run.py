@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from x2l.backbones._sizes import BackboneSizes
-from x2l.costs import paper_prefill_flops
+from x2l.costs.flops import paper_prefill_flops
+from x2l.costs.sizes import BackboneSizes
 from x2l.interfaces import Backbone, Compressor, Selector
 from x2l.types import KV, Chunk, ChunkKV, Geometry, IndexSpec, Memory, VideoFacts, VideoIndex, X2LError
 
