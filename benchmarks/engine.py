@@ -27,10 +27,10 @@ import transformers
 from tqdm import tqdm
 from transformers import DynamicCache, Qwen2Config, Qwen2ForCausalLM
 
-from x2l.backbones._qwen2_vst import VSTConfig, VSTForCausalLM
 from x2l.backbones.video_xl import VideoXL
 from x2l.cache import assemble
 from x2l.compressors.vst import VST
+from x2l.networks.qwen2_vst import VSTConfig, VSTForCausalLM
 from x2l.types import KV, Chunk, IndexSpec, Plan, VideoIndex
 
 SIZES = {

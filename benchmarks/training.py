@@ -30,12 +30,12 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 from video_xl_7b import SIZES, SMALL
 
-from x2l.backbones._video_xl_model import VideoXLConfig, VideoXLForCausalLM
 from x2l.backbones.video_xl import VideoXL
 from x2l.backbones.x2l_tiny import X2LTiny
 from x2l.compressors.vst import VST
 from x2l.evaluation.figures import style
 from x2l.evaluation.table import markdown
+from x2l.networks.video_xl import VideoXLConfig, VideoXLForCausalLM
 from x2l.oracles.attention import AttentionScore
 from x2l.pipeline import Pipeline
 from x2l.selectors.last_n import LastN

@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from x2l.config.settings import read_settings
 from x2l.errors import X2LError
 from x2l.evaluation.recipe import Evaluation
 from x2l.evaluation.results import RUN, read
 from x2l.evaluation.table import claims_table, commit_of, markdown
-from x2l.files import read_json, write_json
-from x2l.settings import read_settings
+from x2l.storage.files import read_json, write_json
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"

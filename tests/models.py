@@ -9,13 +9,13 @@ import torch
 from stock_models import FOLDER
 from transformers import AutoTokenizer
 
-from x2l.backbones._video_xl_2_model import VideoXL2Config, VideoXL2ForCausalLM
-from x2l.backbones._video_xl_model import VideoXLConfig, VideoXLForCausalLM
 from x2l.backbones.video_xl import VideoXL
 from x2l.backbones.video_xl_2 import VideoXL2
 from x2l.interfaces import Backbone, Compressor, Oracle
 from x2l.needles.dataset import write_dataset
 from x2l.needles.vocabulary import build_tokenizer
+from x2l.networks.video_xl import VideoXLConfig, VideoXLForCausalLM
+from x2l.networks.video_xl_2 import VideoXL2Config, VideoXL2ForCausalLM
 from x2l.types import KV, Chunk, ChunkKV, Clip, Geometry, IndexSpec, Question, VideoIndex
 
 TOKENS_PER_FRAME = 4

@@ -1,15 +1,19 @@
 """Every registered backbone with every compressor: a new file in either folder is tested by being there."""
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pytest
 import torch
 from models import index_of_clips, save, tiny_backbone, tiny_video_xl_2
 from stock_models import FAMILIES, stock_backbone
 
-from x2l import registry, store
+from x2l import registry
 from x2l.backbones.video_xl import SYSTEM_PROMPT as SYSTEM
 from x2l.cache import assemble
 from x2l.pipeline import Pipeline
+from x2l.selectors.constant import Constant
+from x2l.storage import store
 from x2l.types import DROPPED, Clip, Plan, Question, VideoFacts, VideoIndex, X2LError
 
 QUESTION = Question("How many stars are there?", options=("one", "two"), history=(("Is it day?", "yes"),))
@@ -120,6 +124,14 @@ def test_a_backbone_in_half_precision_keeps_its_kvs_in_it(name, tmp_path):
     assert backbone.logits(backbone.encode_question(QUESTION), cache).isfinite().all()
 
 
+@dataclass
+class FirstTokens(Constant):
+    """Puts one token of each chunk into the cache."""
+
+    def refine(self, levels, plan, question, index, backbone):
+        return [kv.part(slice(0, 1)) for kv in levels]
+
+
 @every_backbone
 @torch.no_grad()
 def test_options_are_compared_behind_an_open_bracket(name, backbones):
@@ -140,6 +152,8 @@ def test_options_are_compared_behind_an_open_bracket(name, backbones):
     best = int(logits[torch.cat(first)].argmax())
     assert answer.text == ["(A) one", "(B) two"][best]
     assert torch.tensor(answer.option_scores).exp().sum().item() == pytest.approx(1)
+    refined = replace(pipeline, selector=FirstTokens(2)).choose(index, QUESTION)
+    assert refined.kv_tokens == len(index.chunks) < answer.kv_tokens
 
 
 @every_backbone

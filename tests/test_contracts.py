@@ -13,8 +13,8 @@ from models import QUESTION, chunks, encoded, index_of, tiny_backbone
 from x2l import registry
 from x2l.cache import assemble
 from x2l.compressors.vst import VST
+from x2l.config.fields import parameters
 from x2l.data import make_data
-from x2l.fields import parameters
 from x2l.interfaces import Data
 from x2l.types import DROPPED, KV, Level, Question
 

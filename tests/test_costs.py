@@ -16,23 +16,28 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from x2l import registry
-from x2l.backbones._reading import ReadingBackbone
-from x2l.backbones._sae import SpatioTemporalEncoder
-from x2l.backbones._sizes import SIZES, BackboneSizes
 from x2l.cache import assemble
 from x2l.cli import main
 from x2l.cli.app import x2l
 from x2l.compressors.identity import Identity
 from x2l.compressors.mean_pool import MeanPool
 from x2l.compressors.vst import VST
-from x2l.costs import DecoderSizes, TowerSizes, auto_encoder, mlp, paper_prefill_flops
-from x2l.dry_run import PaperBackbone, dry_run
-from x2l.pixels import preprocess
+from x2l.costs.dry_run import PaperBackbone, dry_run
+from x2l.costs.flops import DecoderSizes, TowerSizes, auto_encoder, mlp, paper_prefill_flops
+from x2l.costs.sizes import BackboneSizes
+from x2l.engine.reading import ReadingBackbone
+from x2l.networks.auto_encoder import SpatioTemporalEncoder
+from x2l.preprocessing.pixels import preprocess
 from x2l.selectors.top_k import TopK
 from x2l.types import Chunk, Plan, VideoFacts
 
 VISION = TINY["vision_config"]
 RATIOS = (2, 8)
+
+
+def published_sizes(name: str) -> BackboneSizes:
+    """Sizes of the published model that a shipped backbone is named after."""
+    return registry.get("backbone", name).sizes
 
 
 def decoder_sizes(config) -> DecoderSizes:
@@ -251,37 +256,48 @@ def test_the_paper_counts_every_head_and_layer():
     assert paper_prefill_flops(sizes, tokens=4, chunk=2, ratio=1) == attention + other
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", registry.names("backbone"))
 def test_every_known_model_can_be_planned(name):
-    result = CliRunner().invoke(x2l, ["plan", "--backbone", name, "--frames", "64", "--json"])
+    result = CliRunner().invoke(x2l, ["estimate", "--backbone", name, "--frames", "64", "--json"])
     assert result.exit_code == 0, result.output
     sheet = json.loads(result.output)
     assert 0 < sheet["hybrid_tokens"] < sheet["visual_tokens"]
     assert sheet["prefill_flops"] > 0 and sheet["answer_flops"] < sheet["plain_answer_flops"]
 
 
-def test_sizes_are_named_after_backbones():
-    assert SIZES.keys() <= set(registry.names("backbone"))
+def test_a_backbone_without_sizes_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(registry.get("backbone", "video_xl"), "sizes", None)
+    assert main(["estimate", "--backbone", "video_xl", "--frames", "9"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "'video_xl' has no known size" in line and "qwen3_vl" in line
+
+
+def test_the_old_name_of_the_command_is_an_alias():
+    outputs = [
+        CliRunner().invoke(x2l, [name, "--frames", "64", "--json"]).output for name in ("plan", "estimate")
+    ]
+    assert outputs[0] == outputs[1] and json.loads(outputs[0])
+    assert "plan " not in CliRunner().invoke(x2l, ["--help"]).output
 
 
 def test_published_sizes_have_the_published_number_of_parameters():
     """In billions, on the models' cards: the language model and the tower."""
     published = {"qwen2_5_vl": 8.29, "qwen3_vl": 8.77, "llava_onevision": 8.03, "internvl": 7.94}
     for name, billions in (published | {"smolvlm": 2.25}).items():
-        parameters = SIZES[name].decoder.parameters + SIZES[name].tower.parameters
+        parameters = published_sizes(name).decoder.parameters + published_sizes(name).tower.parameters
         assert parameters / 1e9 == pytest.approx(billions, rel=0.05), name
 
 
 def test_video_xl_at_256_frames_is_the_arithmetic_of_its_release():
     """25 chunks of 1,440 tokens and one of 864; the first and the last are always 2x."""
-    sheet = dry_run(SIZES["video_xl"], VST(), TopK(3), (2, 32), 256)
+    sheet = dry_run(published_sizes("video_xl"), VST(), TopK(3), (2, 32), 256)
     assert sheet.level_tokens == {2: 18432, 32: 720 + 24 * 45 + 432}
     assert sheet.bytes_per_token == 57344
     assert sheet.cache_reduction == pytest.approx(1 - (720 + 432 + 3 * 720 + 21 * 45) / 36864, abs=0.02)
 
 
 def test_an_unknown_backbone_is_refused(capsys):
-    assert main(["plan", "--backbone", "video_xxl", "--frames", "9"]) == 2
+    assert main(["estimate", "--backbone", "video_xxl", "--frames", "9"]) == 2
     assert "backbone 'video_xxl' has no known size" in capsys.readouterr().err
 
 
@@ -292,14 +308,14 @@ def test_plans_of_what_cannot_be_planned_are_refused(capsys):
         (["--backbone", "video_xl_2", "--chunk-frames", "10"], "expected a multiple of 4 for Video-XL-2-7B"),
         (["--backbone", "qwen3_vl", "--set", "compressor=vst"], "compressor: needs vst, which Qwen3-VL-8B"),
     ):
-        assert main(["plan", "--frames", "99", *args]) == 2
+        assert main(["estimate", "--frames", "99", *args]) == 2
         assert expected in capsys.readouterr().err
 
 
 def test_frames_of_a_long_video_share_a_budget():
-    short, long = (SIZES["qwen3_vl"].at(360, 640, frames).tokens_per_step for frames in (16, 2048))
+    short, long = (published_sizes("qwen3_vl").at(360, 640, frames).tokens_per_step for frames in (16, 2048))
     assert short == 20 * 11 and long < short / 5
-    assert SIZES["qwen2_5_vl"].at(360, 640, 2048).tokens_per_step == 23 * 13
+    assert published_sizes("qwen2_5_vl").at(360, 640, 2048).tokens_per_step == 23 * 13
 
 
 def test_the_benchmark_for_a_gpu_runs_at_a_small_size(monkeypatch, capsys):

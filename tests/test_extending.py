@@ -7,11 +7,10 @@ import pytest
 import torch
 from models import chunks, index_of, index_of_clips, small_video, tiny_backbone
 
-from x2l import store
 from x2l.cache import assemble
-from x2l.compressors._chunkwise import ChunkCompressor
 from x2l.compressors.identity import Identity
 from x2l.compressors.vst import VST
+from x2l.engine.chunkwise import ChunkCompressor
 from x2l.interfaces import Oracle
 from x2l.oracles.annotated import Annotated
 from x2l.oracles.attention import AttentionScore
@@ -19,6 +18,7 @@ from x2l.pipeline import Pipeline, in_host_memory
 from x2l.rounding import exact_convolutions
 from x2l.selectors.constant import Constant
 from x2l.selectors.top_k import TopK
+from x2l.storage import store
 from x2l.types import KV, Clip, Plan, Question, X2LError
 from x2l.video import Sampling, open_video
 

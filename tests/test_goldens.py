@@ -11,16 +11,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from x2l.backbones._qwen2_vst import VSTConfig, VSTForCausalLM
-from x2l.backbones._video_xl_2_model import VideoXL2Config, VideoXL2ForCausalLM
-from x2l.backbones._video_xl_model import VideoXLConfig, VideoXLForCausalLM
 from x2l.backbones.video_xl import VideoXL
 from x2l.backbones.video_xl_2 import VideoXL2, groups_of
 from x2l.cache import assemble, concatenate, planned_levels
 from x2l.compressors.identity import Identity
 from x2l.compressors.mean_pool import MeanPool
 from x2l.compressors.vst import VST
-from x2l.pixels import preprocess
+from x2l.networks.qwen2_vst import VSTConfig, VSTForCausalLM
+from x2l.networks.video_xl import VideoXLConfig, VideoXLForCausalLM
+from x2l.networks.video_xl_2 import VideoXL2Config, VideoXL2ForCausalLM
+from x2l.preprocessing.pixels import preprocess
 from x2l.scenes import chunk_frames, depth_scores, split_points
 from x2l.types import Chunk, Geometry, IndexSpec, Plan, VideoIndex
 

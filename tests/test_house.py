@@ -29,6 +29,18 @@ def test_an_upper_floor_imports_a_lower_never_a_sibling():
     assert result.returncode == 0, result.stdout
 
 
+def test_an_underscore_means_private_to_its_room():
+    """No file imports `_helper` of a room that it does not lie in."""
+    private = re.compile(r"^\s*(?:from|import) (x2l(?:\.\w+)*)\.(_[a-z]\w*)", re.M)
+    found = [
+        f"{path.relative_to(ROOT)}: {room}.{name}"
+        for path in (file for folder in ("x2l", "benchmarks") for file in (ROOT / folder).rglob("*.py"))
+        for room, name in private.findall(path.read_text())
+        if path.parent != ROOT / room.replace(".", "/")
+    ]
+    assert not found
+
+
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=" ".join)
 def test_ruff_passes(command):
     result = run(SCRIPTS / "ruff", *command, "--no-cache", ".")

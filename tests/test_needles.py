@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from transformers import AutoTokenizer
 
-from x2l.backbones._words import unknown_words
 from x2l.backbones.video_xl import ANSWER_PROMPT, SYSTEM_PROMPT
+from x2l.engine.words import unknown_words
 from x2l.needles.questions import GROUPS, TEMPLATES, ask_all
 from x2l.needles.render import Renderer
 from x2l.needles.sprites import CARD_RGB, FRAME_RGB, card_picture

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from x2l import registry
-from x2l.fields import convert
+from x2l.config.fields import convert
 from x2l.interfaces import Backbone, Compressor, Oracle, Selector
 from x2l.types import DROPPED, Plan, X2LError
 

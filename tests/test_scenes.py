@@ -6,7 +6,7 @@ import torch
 from models import clip, tiny_backbone
 
 from x2l.backbones.video_xl import VideoXL
-from x2l.pixels import preprocess
+from x2l.preprocessing.pixels import preprocess
 from x2l.scenes import chunk_frames, depth_scores, split_points
 
 

@@ -87,6 +87,25 @@ def test_identity_with_original_positions_is_the_stock_model(name, longer, frame
         close(backbone.logits(question, cache), expected)
 
 
+@families
+@torch.no_grad()
+def test_what_a_compressor_observes_is_the_stock_models_attention(name, backbones):
+    """Weights of the last chunk, of every layer, against one eager pass of the stock model."""
+    backbone, inputs = backbones(name), stock_inputs(name)
+    prefix, *kvs = [backbone.begin(clips(2)[0].video)]
+    memory = backbone.extend(None, prefix)
+    for chunk in chunks_of(backbone, prefix.num_tokens):
+        kv, observed = backbone.prefill_observed(chunk, memory, {"attention"})
+        memory = backbone.extend(memory, kv)
+        kvs.append(kv)
+    end = prefix.num_tokens + sum(kv.num_tokens for kv in kvs)
+    rows, columns = slice(end - 3, end), slice(end - kvs[-1].num_tokens, end)
+    backbone.decoder.set_attn_implementation("eager")
+    expected = backbone.model(**inputs, output_attentions=True).attentions
+    backbone.decoder.set_attn_implementation("sdpa")
+    close(observed.attend(3), torch.cat(expected)[..., rows, columns])
+
+
 @pytest.mark.parametrize("name", MAX_VIDEO_TOKENS)
 @pytest.mark.parametrize(("case", "num_frames"), [("odd", 5), ("capped", 6)])
 @torch.no_grad()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import SafetensorError
 
-from x2l import store
+from x2l.storage import store
 from x2l.types import KV, ChunkKV, Geometry, IndexSpec, VideoIndex, X2LError
 
 LAYERS, KV_HEADS, HEAD_DIM = 2, 3, 4

@@ -5,8 +5,8 @@ import pytest
 import torch
 from models import TOKENS_PER_FRAME, clip, tiny_backbone
 
-from x2l.backbones._time_code import time_code
 from x2l.backbones.video_xl import VideoXL
+from x2l.networks.time_code import time_code
 
 SIZE = 16
 

@@ -16,16 +16,16 @@ from models import tiny_backbone
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
-from x2l.backbones._time_code import time_code
 from x2l.backbones.video_xl import VideoXL
 from x2l.backbones.x2l_tiny import X2LTiny
 from x2l.cache import assemble
 from x2l.cli import main
 from x2l.compressors.identity import Identity
 from x2l.compressors.vst import VST
-from x2l.files import alone_in
 from x2l.needles.world import BELL, CARD_COLOURS, FRAME_COLOURS, PATTERNS, SHAPES, write_script
+from x2l.networks.time_code import time_code
 from x2l.oracles.attention import AttentionScore
+from x2l.storage.files import alone_in
 from x2l.training.curriculum import Curriculum, Shape, Stage
 from x2l.training.frames import NeedleFrames, labels_of
 from x2l.training.language import (
@@ -584,7 +584,7 @@ def test_what_a_killed_run_leaves_behind_keeps_nobody_out(tmp_path):
     code = """
 import os, sys, time
 from pathlib import Path
-from x2l.files import alone_in
+from x2l.storage.files import alone_in
 begun, begin = os.pipe()
 with alone_in(Path(sys.argv[1])):
     if os.fork() == 0:

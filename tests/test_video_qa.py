@@ -18,7 +18,6 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from video_files import cut_short, picture, shown_index
 
-from x2l import store
 from x2l.backbones.x2l_tiny import X2LTiny
 from x2l.cli import main
 from x2l.compressors.identity import Identity
@@ -33,6 +32,7 @@ from x2l.needles.video_file import write_video
 from x2l.oracles.annotated import Annotated
 from x2l.pipeline import Pipeline
 from x2l.selectors.constant import Constant
+from x2l.storage import store
 from x2l.training.qa_data import BrokenVideos, VideoQA, VideoQADataModule
 from x2l.training.qa_steps import TrainingVideos
 from x2l.video import Footage, Sampling, Stills, open_stills, open_video, stills_of

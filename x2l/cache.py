@@ -21,26 +21,40 @@ Positions = Literal["contiguous", "original"]
 
 
 class FilledCache(DynamicCache):
-    """A cache whose next token stands `position_shift` positions further than its length says."""
+    """A cache whose next token stands `position_shift` positions further than its length says.
+
+    tokens_per_chunk: how many tokens of each chunk of the index are in it.
+    """
 
     position_shift: int = 0
+    tokens_per_chunk: tuple[int, ...] = ()
 
 
 def next_position(cache: DynamicCache) -> int:
-    """Where the token behind the cache stands."""
+    """Position of the token behind the cache."""
     return cache.get_seq_length() + getattr(cache, "position_shift", 0)
 
 
 def assemble(
-    index: VideoIndex, plan: Plan, backbone: Backbone, positions: Positions = "contiguous"
+    index: VideoIndex,
+    plan: Plan,
+    backbone: Backbone,
+    positions: Positions = "contiguous",
+    levels: Sequence[KV] | None = None,
 ) -> FilledCache:
     """The prefix and the planned level of every chunk as a filled cache, on the backbone's device.
 
     Keys are rotated once: to 0..n-1 along every axis ("contiguous", as in the paper's code), or to where
     their tokens stood in the uncompressed sequence, gaps and all ("original"). generate() extends the cache:
-    assemble one per question, or crop it. Raises X2LError if the plan or the positions do not fit the index.
+    assemble one per question, or crop it.
+
+    levels: one KV for each chunk that the plan keeps, where they are not those of the index (`Part.refine`).
+
+    Raises X2LError if the plan, the levels or the positions do not fit the index.
     """
-    kv = concatenate([index.prefix, *planned_levels(index, plan)], backbone.device)
+    levels = planned_levels(index, plan) if levels is None else levels
+    tokens_per_chunk = _tokens_per_chunk(plan, levels)
+    kv = concatenate([index.prefix, *levels], backbone.device)
     if positions == "original":
         end = index.chunks[-1].next_position
         if end is None:
@@ -51,7 +65,16 @@ def assemble(
         target = torch.arange(end, device=kv.positions.device).expand_as(kv.positions)
     cache = filled_cache(_rotated_keys(kv, backbone, target), kv.values)
     cache.position_shift = end - kv.num_tokens
+    cache.tokens_per_chunk = tokens_per_chunk
     return backbone.finish(cache)
+
+
+def _tokens_per_chunk(plan: Plan, levels: Sequence[KV]) -> tuple[int, ...]:
+    num_kept = sum(ratio != DROPPED for ratio in plan.ratios)
+    if len(levels) != num_kept:
+        raise X2LError(f"plan: keeps {num_kept} chunks, got KVs of {len(levels)}")
+    sizes = iter(kv.num_tokens for kv in levels)
+    return tuple(0 if ratio == DROPPED else next(sizes) for ratio in plan.ratios)
 
 
 def planned_levels(index: VideoIndex, plan: Plan) -> list[KV]:

@@ -1,4 +1,4 @@
-"""Where the seconds go."""
+"""Clocks for the stages of a question."""
 
 from __future__ import annotations
 

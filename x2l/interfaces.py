@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -35,6 +35,8 @@ from x2l.types import (
     ChunkKV,
     Clip,
     Geometry,
+    Memory,
+    Observed,
     Plan,
     Question,
     VideoFacts,
@@ -47,12 +49,13 @@ from x2l.types import (
 class Backbone(ABC):
     """A video language model, cut where KV compression needs it to be cut.
 
-    A memory is a KV whose keys are ready to be attended to. It is never mutated: `extend` returns a
-    new one, so that training can re-compute any step.
+    A memory is never mutated: `extend` returns a new one, so that training can re-compute any step.
     """
 
     provides: ClassVar[frozenset[str]] = frozenset()
     """Capabilities by name ("vst", "attention", ...), matched with a method's `requires`."""
+    sizes: ClassVar[Any] = None
+    """x2l.costs.sizes.BackboneSizes of the published model that it is named after, for `x2l estimate`."""
     built_from: Mapping[str, Any] | None = None
     """The {name, **fields} that `registry.build` made it from."""
 
@@ -84,7 +87,7 @@ class Backbone(ABC):
         """
 
     def read(self, index: int, clip: Clip, position: int) -> Chunk:
-        """What the language model reads for chunk `index` of a video, from `position` on.
+        """Everything that the language model reads for chunk `index` of a video, from `position` on.
 
         A backbone whose model reads more than visual tokens (time stamps between frames, positions in space)
         overrides this and tells where the next chunk starts, `next_position`; the default is `embed`, one
@@ -103,12 +106,19 @@ class Backbone(ABC):
         """
 
     @abstractmethod
-    def extend(self, memory: KV | None, kv: KV) -> KV:
+    def extend(self, memory: Memory | None, kv: KV) -> Memory:
         """A new memory with `kv` behind `memory` (None = empty)."""
 
     @abstractmethod
-    def prefill(self, chunk: Chunk, memory: KV) -> KV:
+    def prefill(self, chunk: Chunk, memory: Memory) -> KV:
         """KV of every token of one chunk, seen causally behind `memory`."""
+
+    def prefill_observed(self, chunk: Chunk, memory: Memory, what: Collection[str]) -> tuple[KV, Observed]:
+        """Pre-fills a chunk and hands over what was observed meanwhile: "queries", "hidden", "attention".
+
+        Capabilities "observe_queries", "observe_hidden", "observe_attention".
+        """
+        raise NotImplementedError(f"{type(self).__name__} shows nothing of its pre-fill")
 
     def finish(self, cache: DynamicCache) -> DynamicCache:
         """An assembled cache, extended by what the model always reads behind a video; by default nothing."""
@@ -160,7 +170,7 @@ class Backbone(ABC):
         """For generate(): passes the text on as it is written. None: the backbone cannot."""
         return None
 
-    def prefill_vst(self, chunk: Chunk, memory: KV, after: Int[Tensor, " vsts"]) -> KV:
+    def prefill_vst(self, chunk: Chunk, memory: Memory, after: Int[Tensor, " vsts"]) -> KV:
         """KV of visual summary tokens: the i-th stands behind the first `after[i]` tokens of the chunk.
 
         Capability "vst".
@@ -177,16 +187,30 @@ class Backbone(ABC):
     def attention(
         self, ids: Int[Tensor, " tokens"], cache: DynamicCache
     ) -> Float[Tensor, "layers heads cached"]:
-        """How much the last of `ids` attends to every cached token, each layer and head (sums < 1).
+        """Attention of the last of `ids` to every cached token, each layer and head (sums < 1).
 
         Capability "attention". `cache` is extended by `ids`.
         """
         raise NotImplementedError(f"{type(self).__name__} does not report attention")
 
 
+class Part:
+    """A compressor, an oracle or a selector: each may have a say in a question's cache."""
+
+    def refine(
+        self, levels: Sequence[KV], plan: Plan, question: Question, index: VideoIndex, backbone: Backbone
+    ) -> Sequence[KV]:
+        """The KVs that a question is answered on, from those that the plan loads; by default the same.
+
+        levels: one for each chunk that the plan keeps, in temporal order, before they are joined and rotated.
+        As many come back, on whatever device; `KV.take` keeps some tokens of one, for each head its own.
+        """
+        return levels
+
+
 @slot("compressor")
 @dataclass
-class Compressor(ABC):
+class Compressor(Part, ABC):
     """Turns chunks into ChunkKVs with one level per requested ratio.
 
     A method that is a function of a chunk's finished KV subclasses `x2l.ChunkCompressor` instead.
@@ -217,7 +241,7 @@ def chunk_kv(chunk: Chunk, levels: Mapping[int, KV]) -> ChunkKV:
 
 @slot("oracle")
 @dataclass
-class Oracle(ABC):
+class Oracle(Part, ABC):
     """Scores the chunks of an index for a question; higher = more relevant."""
 
     requires: ClassVar[frozenset[str]] = frozenset()
@@ -226,7 +250,7 @@ class Oracle(ABC):
 
     @property
     def key(self) -> str:
-        """What `prepare` depends on, as canonical JSON: the oracle's features are stored under it."""
+        """Canonical JSON of all that `prepare` depends on: the oracle's features are stored under it."""
         inner = {name: _keys(value) for name, value in vars(self).items() if any(_oracles(value))}
         described = describe(self) | inner
         decisive = {name: value for name, value in described.items() if name not in self.not_prepared}
@@ -234,7 +258,7 @@ class Oracle(ABC):
 
     @property
     def identity(self) -> str:
-        """Which weights of its own the oracle scores with; empty without any."""
+        """Fingerprint of the oracle's own weights; empty without any."""
         return ""
 
     def with_inner(self) -> list[Oracle]:
@@ -246,7 +270,7 @@ class Oracle(ABC):
         return {}
 
     def features(self, index: VideoIndex) -> list[Mapping[str, Tensor]]:
-        """What `prepare` stored with each chunk. Raises X2LError if a chunk of the index lacks it."""
+        """Features that `prepare` stored with each chunk. Raises X2LError if a chunk lacks them."""
         key = self.key
         if any(key not in chunk.features for chunk in index.chunks):
             stored = sorted({other for chunk in index.chunks for other in chunk.features})
@@ -284,7 +308,7 @@ def _keys(value: Any) -> Any:
 
 @slot("selector")
 @dataclass
-class Selector(ABC):
+class Selector(Part, ABC):
     """Turns scores into a Plan; how many chunks, or which budget, is the selector's own field."""
 
     uses_scores: ClassVar[bool] = True

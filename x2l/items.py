@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from x2l.errors import X2LError
-from x2l.fingerprint import file_fingerprint
+from x2l.storage.fingerprint import file_fingerprint
 from x2l.types import Question
 from x2l.video import ChunkFrames, Footage, Sampling, open_video
 

@@ -19,10 +19,11 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from x2l import registry, scenes, store
-from x2l.cache import FilledCache, Positions, assemble
+from x2l import registry, scenes
+from x2l.cache import FilledCache, Positions, assemble, planned_levels
 from x2l.clock import AtFirstToken, Clock
-from x2l.interfaces import Backbone, Compressor, Oracle, Selector
+from x2l.interfaces import Backbone, Compressor, Oracle, Part, Selector
+from x2l.storage import store
 from x2l.types import (
     DROPPED,
     KV,
@@ -152,9 +153,9 @@ class Pipeline:
         Raises X2LError if the index was made by another model.
         """
         question, clock = self._checked(question, index), Clock(self.backbone.device)
-        plan, cache = self._cache_for(question, index, clock)
+        plan, cache = self._plan_and_cache(question, index, clock)
         text = self._write(question, cache, clock, on_text, generation)
-        return self._answer(index, plan, text, clock)
+        return self._answer(index, plan, cache, text, clock)
 
     @torch.no_grad()
     def ask_many(
@@ -166,6 +167,8 @@ class Pipeline:
     ) -> list[Answer]:
         """As `ask` for each question, in their order; what has the same plan shares one assembled cache.
 
+        Where a part refines it (`Part.refine`), each question has its own.
+
         The assembly and its copy to the device are booked to the first question of a plan.
         """
         asked = list(map(partial(self._checked, index=index), questions))
@@ -173,15 +176,15 @@ class Pipeline:
         plans = [self._plan(question, index, clock) for question, clock in zip(asked, clocks, strict=True)]
         answers: dict[int, Answer] = {}
         with tqdm(total=len(asked), desc="ask", unit="question", delay=1, disable=not progress) as bar:
-            for ratios in dict.fromkeys(plan.ratios for plan in plans):
-                alike = [i for i, plan in enumerate(plans) if plan.ratios == ratios]
-                with clocks[alike[0]].span("assemble"):
-                    cache = assemble(index, plans[alike[0]], self.backbone, self.positions)
+            for alike in self._alike(plans):
+                first = alike[0]
+                with clocks[first].span("assemble"):
+                    cache = self.cache(index, plans[first], asked[first])
                     length = cache.get_seq_length()
                 for i in alike:
                     text = self._write(asked[i], cache, clocks[i], None, dict(generation))
                     cache.crop(length - cache.get_seq_length())
-                    answers[i] = self._answer(index, plans[i], text, clocks[i])
+                    answers[i] = self._answer(index, plans[i], cache, text, clocks[i])
                     bar.update()
         return [answers[i] for i in range(len(asked))]
 
@@ -202,13 +205,13 @@ class Pipeline:
                 f"{registry.name_of(type(self.backbone))}: cannot tell the letters of options apart"
             )
         question, clock = self._checked(question, index), Clock(self.backbone.device)
-        plan, cache = self._cache_for(question, index, clock)
+        plan, cache = self._plan_and_cache(question, index, clock)
         with clock.span("first_token"):
             prompt = [self.backbone.encode_question(question), self.backbone.encode_text("(")]
             logits = self.backbone.logits(torch.cat(prompt), cache)[-1]
             scores = logits[torch.cat([ids[:1] for ids in letters])].log_softmax(dim=-1)
         best = int(scores.argmax())
-        answer = self._answer(index, plan, question.lettered_options[best], clock)
+        answer = self._answer(index, plan, cache, question.lettered_options[best], clock)
         return replace(answer, option_scores=tuple(scores.tolist()))
 
     def _checked(self, question: Question | str, index: VideoIndex) -> Question:
@@ -219,10 +222,21 @@ class Pipeline:
         self._warn_unknown_words(question)
         return question
 
-    def _cache_for(self, question: Question, index: VideoIndex, clock: Clock) -> tuple[Plan, FilledCache]:
+    def _plan_and_cache(
+        self, question: Question, index: VideoIndex, clock: Clock
+    ) -> tuple[Plan, FilledCache]:
         plan = self._plan(question, index, clock)
         with clock.span("assemble"):
-            return plan, assemble(index, plan, self.backbone, self.positions)
+            return plan, self.cache(index, plan, question)
+
+    def _alike(self, plans: Sequence[Plan]) -> list[list[int]]:
+        """Numbers of the questions that can be asked on one cache."""
+        if any(type(part).refine is not Part.refine for part in self._parts):
+            return [[i] for i in range(len(plans))]
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for i, plan in enumerate(plans):
+            alike.setdefault(plan.ratios, []).append(i)
+        return list(alike.values())
 
     def _plan(self, question: Question, index: VideoIndex, clock: Clock) -> Plan:
         with clock.span("score"):
@@ -256,6 +270,21 @@ class Pipeline:
             name = registry.name_of(type(self.selector))
             warnings.warn(f"selector {name}: keeps no chunk, the answer is a guess", stacklevel=2)
         return plan
+
+    def cache(self, index: VideoIndex, plan: Plan, question: Question) -> FilledCache:
+        """The cache that a question is answered on: the planned levels, refined by parts that do, joined.
+
+        The one way from a plan to a cache, for training too: gradients flow unless they are switched off.
+        Raises X2LError if the plan does not fit the index.
+        """
+        levels = planned_levels(index, plan)
+        for part in self._parts:
+            levels = part.refine(levels, plan, question, index, self.backbone)
+        return assemble(index, plan, self.backbone, self.positions, levels)
+
+    @property
+    def _parts(self) -> tuple[Part, ...]:
+        return self.compressor, self.oracle, self.selector
 
     @torch.no_grad()
     def with_features(
@@ -301,8 +330,8 @@ class Pipeline:
             "chunk_frames": video.chunk_frames,
         }
 
-    def _answer(self, index: VideoIndex, plan: Plan, text: str, clock: Clock) -> Answer:
-        kept = index.planned_tokens(plan)
+    def _answer(self, index: VideoIndex, plan: Plan, cache: FilledCache, text: str, clock: Clock) -> Answer:
+        kept = cache.tokens_per_chunk
         bytes_per_token = index.spec.geometry.bytes_per_token
         seconds = {**index.spec.seconds, **clock.seconds}
         return Answer(

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from x2l import registry
+from x2l.config.fields import arguments
+from x2l.config.settings import built_from, overridden
 from x2l.errors import X2LError
-from x2l.fields import arguments
 from x2l.interfaces import Backbone
 from x2l.pipeline import Pipeline
-from x2l.settings import built_from, overridden
 from x2l.types import check_ratios
 from x2l.video import SCENES, ChunkFrames, Sampling, check_chunk_frames
 
@@ -40,7 +40,7 @@ class Recipe:
     chunk_frames: ChunkFrames = 10
     """Frames per chunk, the last may be shorter; or "scenes": cut where the picture changes (x2l.scenes)."""
     sampling: Sampling = field(default_factory=Sampling)
-    """Which frames are looked at: {num_frames}, or {fps, max_frames}."""
+    """Frames that are looked at: {num_frames}, or {fps, max_frames}."""
     positions: Literal["contiguous", "original"] = "contiguous"
     """Positions of the cached tokens: 0..n-1, or those of the uncompressed sequence."""
 

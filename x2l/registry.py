@@ -23,8 +23,8 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
+from x2l.config.fields import Build, arguments, join
 from x2l.errors import X2LError, unknown
-from x2l.fields import Build, arguments, join
 
 SLOTS = {
     "backbone": "x2l.backbones",
@@ -40,7 +40,7 @@ PARTS = ("backbone", "compressor", "oracle", "selector")
 
 @dataclass(frozen=True)
 class _Base:
-    """What the methods of a slot subclass, and the class method that builds one (None: the class itself)."""
+    """A slot's abstract class, and the class method that builds a method (None: the class itself)."""
 
     abc: type
     maker: str | None
@@ -200,7 +200,7 @@ def _abc(slot: str) -> type:
 
 
 def _origins(slot: str) -> dict[str, str]:
-    """Where each name of a slot is defined: a shipped module, or "module:Class" elsewhere."""
+    """Origin of each name of a slot: a shipped module, or "module:Class" elsewhere."""
     origins: dict[str, str] = {}
     for name, origin in chain(_shipped(slot), _from_entry_points(slot), _from_decorator(slot)):
         if origins.setdefault(name, origin) != origin:

@@ -1,4 +1,4 @@
-"""Where rounding would be felt: what computes more exactly than it is told to."""
+"""Guards against rounding: contexts that compute more exactly than it is told to."""
 
 from __future__ import annotations
 

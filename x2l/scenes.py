@@ -18,7 +18,7 @@ MAX_FRAMES = 15
 
 
 def depth_scores(features: Float[Tensor, "frames dim"]) -> Float[Tensor, " gaps"]:
-    """How deep the likeness of neighbouring frames falls at each gap, against the heights on both sides."""
+    """Fall of the likeness of neighbouring frames at each gap, against the heights on both sides."""
     if len(features) < 2:
         return features.new_empty(0)
     likeness = cosine_similarity(features[:-1], features[1:], dim=-1)

@@ -7,7 +7,7 @@ because edge chunks and ragged chunks keep more tokens than their name says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -23,7 +23,7 @@ DROPPED = 0
 
 
 MAX_OPTIONS = 26
-"""Of a question: one for each letter."""
+"""Most options of a question: one for each letter."""
 
 
 def check_ratios(ratios: Sequence[int]) -> None:
@@ -34,7 +34,7 @@ def check_ratios(ratios: Sequence[int]) -> None:
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What is known of a video before it is decoded: some models are told, some size frames by it."""
+    """Facts of a video before it is decoded: some models are told, some size frames by it."""
 
     num_frames: int
     """Frames that will be looked at."""
@@ -97,8 +97,8 @@ class KV:
     """Keys and values of some tokens for every layer: [*batch, layers, kv_heads, tokens, head_dim].
 
     `positions` [axes, 1 or layers, 1 or kv_heads, tokens] are those of the uncompressed sequence (of the
-    pre-fill, for chunks that know none); `rotated` says whether they are already applied to the keys (rotary
-    embedding). A KV is itself a level.
+    pre-fill, for chunks that know none); `rotated`: a backbone stores keys with the rotary embedding of these
+    positions applied (none that is shipped does). A KV is itself a level.
     """
 
     keys: Float[Tensor, "*batch layers kv_heads tokens head_dim"]
@@ -123,11 +123,75 @@ class KV:
             self.keys[..., tokens, :], self.values[..., tokens, :], self.positions[..., tokens], self.rotated
         )
 
+    def take(self, indices: Int[Tensor, "#layers #kv_heads kept"]) -> KV:
+        """Some of the tokens, for each layer and head its own, in the order of `indices`."""
+        layers_and_heads = self.keys.shape[-4:-2]
+        rows = indices.expand(*layers_and_heads, -1)
+        every = rows[..., None].expand(*self.keys.shape[:-2], -1, self.keys.shape[-1])
+        positions = self.positions.expand(-1, *layers_and_heads, -1)
+        return KV(
+            self.keys.gather(-2, every),
+            self.values.gather(-2, every),
+            positions.gather(-1, rows.expand(len(positions), -1, -1, -1)),
+            self.rotated,
+        )
+
     def to(self, *args, **kwargs) -> KV:
         """Move or cast keys and values (as Tensor.to); positions move, but stay integers."""
         keys = self.keys.to(*args, **kwargs)
         values = self.values.to(*args, **kwargs)
         return KV(keys, values, self.positions.to(keys.device), self.rotated)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Observations of a chunk while it was pre-filled, in every layer; None where nobody asked for it.
+
+    queries: before rotation, as keys are. hidden: what each layer's projections read.
+    attend: attention weights of the chunk's last n tokens to its tokens, formed when it is called.
+    No gradient flows through any of them.
+    """
+
+    queries: Float[Tensor, "*batch layers heads tokens head_dim"] | None = None
+    hidden: Float[Tensor, "*batch layers tokens hidden"] | None = None
+    attend: Callable[[int], Float[Tensor, "*batch layers heads last tokens"]] | None = None
+
+
+@dataclass(frozen=True)
+class ObservedKV(KV):
+    """A chunk's KV on its way to a compressor, with what the compressor asked to observe."""
+
+    observed: Observed = Observed()
+    first: int = 0
+    """Number of the first of these tokens in its chunk: text between frames cuts a chunk into runs."""
+
+    @property
+    def columns(self) -> slice:
+        """Numbers of these tokens in their chunk."""
+        return slice(self.first, self.first + self.num_tokens)
+
+    @property
+    def queries(self) -> Float[Tensor, "*batch layers heads tokens head_dim"]:
+        return self.observed.queries[..., self.columns, :]
+
+    @property
+    def hidden(self) -> Float[Tensor, "*batch layers tokens hidden"]:
+        return self.observed.hidden[..., self.columns, :]
+
+    def attention(self, last: int) -> Float[Tensor, "*batch layers kv_heads last tokens"]:
+        """Attention of the chunk's last tokens to these, mean over the heads that share keys (sums <= 1)."""
+        weights = self.observed.attend(last)[..., self.columns]
+        return weights.unflatten(-3, (self.keys.shape[-3], -1)).mean(dim=-3)
+
+    def part(self, tokens: slice) -> ObservedKV:
+        """Consecutive tokens, as views."""
+        start, stop, _ = tokens.indices(self.num_tokens)
+        kv = super().part(slice(start, stop))
+        return ObservedKV(kv.keys, kv.values, kv.positions, kv.rotated, self.observed, self.first + start)
+
+    def plain(self) -> KV:
+        """Without what was observed, as it is stored."""
+        return KV(self.keys, self.values, self.positions, self.rotated)
 
 
 def joined(pieces: Iterable[KV]) -> KV:
@@ -142,7 +206,7 @@ def joined(pieces: Iterable[KV]) -> KV:
 
 
 def joined_positions(pieces: Sequence[KV]) -> Int[Tensor, "axes #layers #kv_heads tokens"]:
-    """Where all tokens stand; spelt out for each layer and head if one piece tells them apart."""
+    """Positions of all tokens; spelt out for each layer and head if one piece tells them apart."""
     layers, kv_heads = (max(kv.positions.shape[dim] for kv in pieces) for dim in (1, 2))
     return torch.cat([kv.positions.expand(-1, layers, kv_heads, -1) for kv in pieces], dim=-1)
 
@@ -152,6 +216,14 @@ def rotated_alike(pieces: Sequence[KV]) -> bool:
     if len({kv.rotated for kv in pieces}) > 1:
         raise X2LError("keys: expected all before rotation, got some that are rotated already")
     return pieces[0].rotated
+
+
+class Memory:
+    """Everything before a chunk, ready to be attended to.
+
+    `Backbone.extend` makes one and `Backbone.prefill` reads it: nobody else looks inside, so that it may be
+    rotated keys, pieces of them, or whatever else a backbone keeps.
+    """
 
 
 @runtime_checkable
@@ -208,7 +280,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class IndexSpec:
-    """What an index was made with; asking checks it against the backbone.
+    """Record of what made an index; asking checks it against the backbone.
 
     `backbone` is the identity of the weights, `recipe` the compressor and chunking as nested
     {name, ...} dicts, `video` a fingerprint of the source (file name, bytes, sampling).
@@ -240,7 +312,7 @@ class VideoIndex:
         return sum(chunk.num_visual_tokens for chunk in self.chunks)
 
     def planned_tokens(self, plan: Plan) -> tuple[int, ...]:
-        """How many tokens of each chunk a plan puts into the cache."""
+        """Tokens of each chunk that a plan puts into the cache."""
         return tuple(
             chunk.levels[ratio].num_tokens if ratio != DROPPED else 0
             for chunk, ratio in zip(self.chunks, plan.ratios, strict=True)

@@ -1,4 +1,4 @@
-"""What Qwen's video models share: frames of any shape, pairs of them in one step, positions in space."""
+"""Parts that Qwen's video models share: frames of any shape, two in one step, positions in space."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from x2l.backbones._loading import load_stock
-from x2l.backbones._stock import StockBackbone
-from x2l.frames import multiples, normalised, patches, resized
+from x2l.engine.loading import load_stock
+from x2l.engine.stock import StockBackbone
+from x2l.preprocessing.frames import multiples, normalised, patches, resized
 from x2l.types import Clip, X2LError
 
 
@@ -94,7 +94,7 @@ class QwenVL(StockBackbone):
         return grid[0], grid[1] // merge, grid[2] // merge
 
     def look(self, clip: Clip) -> tuple[Any, tuple[int, int, int]]:
-        """What the tower makes of a clip, and its grid of visual tokens."""
+        """The tower's features of a clip, and its grid of visual tokens."""
         flat, grid = self.patches(clip)
         seen = self.model.model.get_video_features(flat, torch.tensor([grid], device=self.device))
         return seen, self.merged(grid)

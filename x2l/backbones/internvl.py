@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from x2l.backbones._reading import Block
-from x2l.backbones._stock import StockBackbone
-from x2l.frames import squares
+from x2l.costs.flops import DecoderSizes, TowerSizes, mlp
+from x2l.costs.sizes import BackboneSizes
+from x2l.engine.reading import Block
+from x2l.engine.stock import StockBackbone
+from x2l.preprocessing.frames import squares
 from x2l.types import Clip
 
 
@@ -15,6 +17,14 @@ class InternVL(StockBackbone):
 
     Source: InternVL3 (arXiv 2504.10479), as in transformers.
     """
+
+    sizes = BackboneSizes(
+        "InternVL3-8B",
+        DecoderSizes(3584, 18944, 28, 28, 4, 128, 151674),
+        TowerSizes(1024, 4096, 24, 1025, behind=mlp(4096, 3584, 3584) // 4),
+        256,
+        text_per_step=7,
+    )
 
     model_types = frozenset({"internvl"})
     needed_settings = ("size.height", "size.width", "image_mean", "image_std")

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 import torch
 from transformers import DynamicCache
 
-from x2l.backbones._reading import Block
-from x2l.backbones._stock import StockBackbone
 from x2l.cache import next_position
-from x2l.frames import squares
+from x2l.costs.flops import TowerSizes, mlp
+from x2l.costs.sizes import QWEN2_7B, BackboneSizes
+from x2l.engine.reading import Block
+from x2l.engine.stock import StockBackbone
+from x2l.preprocessing.frames import squares
 from x2l.types import Clip
 
 
@@ -19,6 +21,10 @@ class LlavaOnevision(StockBackbone):
 
     Source: LLaVA-OneVision (arXiv 2408.03326), section 3, as in transformers.
     """
+
+    sizes = BackboneSizes(
+        "LLaVA-OneVision-7B", QWEN2_7B, TowerSizes(1152, 4304, 26, 729, behind=mlp(1152, 3584, 3584)), 196
+    )
 
     model_types = frozenset({"llava_onevision"})
     needed_settings = ("size.height", "size.width", "image_mean", "image_std")

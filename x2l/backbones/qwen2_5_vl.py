@@ -8,7 +8,9 @@ from functools import cached_property
 import torch
 
 from x2l.backbones._qwen_vl import QwenVL, floored
-from x2l.backbones._reading import Block
+from x2l.costs.flops import TowerSizes, mlp
+from x2l.costs.sizes import QWEN2_7B, BackboneSizes, PixelBudget
+from x2l.engine.reading import Block
 from x2l.types import Clip
 
 ROUNDING_S = 1e-3
@@ -19,6 +21,15 @@ class Qwen25VL(QwenVL):
 
     Source: Qwen2.5-VL (arXiv 2502.13923), section 2.1, as in transformers.
     """
+
+    sizes = BackboneSizes(
+        "Qwen2.5-VL-7B",
+        QWEN2_7B,
+        TowerSizes(1280, 3420, 32, 0, 3, 64, 4, 2, behind=mlp(5120, 5120, 3584) // 4),
+        0,
+        2,
+        budget=PixelBudget(28, 4 * 28**2, 16384 * 28**2),
+    )
 
     model_types = frozenset({"qwen2_5_vl"})
 
@@ -31,7 +42,7 @@ class Qwen25VL(QwenVL):
         yield Block(seen.pooler_output[0], grid, (seconds * per_second).long(), self._video_start)
 
     def capped(self, least: int, most: int, num_frames: int, factor: int) -> int:
-        """Of a frame: its share of nine tenths of the model's context."""
+        """Caps a frame at its share of nine tenths of the model's context."""
         in_context = int(self.settings.get("max_video_tokens", 128_000) * factor**2 * 0.9)
         return floored(min(most, in_context * self.frames_per_step // num_frames), least)
 

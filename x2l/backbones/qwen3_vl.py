@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import torch
 
 from x2l.backbones._qwen_vl import QwenVL, floored
-from x2l.backbones._reading import Block
+from x2l.costs.flops import DecoderSizes, TowerSizes, mlp
+from x2l.costs.sizes import BackboneSizes, PixelBudget
+from x2l.engine.reading import Block
 from x2l.types import Clip
 
 
@@ -16,6 +18,17 @@ class Qwen3VL(QwenVL):
 
     Source: Qwen3-VL (arXiv 2511.21631), as in transformers; DeepStack: arXiv 2406.04334.
     """
+
+    sizes = BackboneSizes(
+        "Qwen3-VL-8B",
+        DecoderSizes(4096, 12288, 36, 32, 8, 128, 151936),
+        # Four mergers: what comes out, and three levels for DeepStack.
+        TowerSizes(1152, 4304, 27, 0, frames_per_step=2, behind=mlp(4608, 4608, 4096)),
+        0,
+        2,
+        text_per_step=9,
+        budget=PixelBudget(32, 4 * 32**2, 24 * 1024**2, of_the_video=True),
+    )
 
     model_types = frozenset({"qwen3_vl"})
     budget_is_of_the_video = True
@@ -31,6 +44,6 @@ class Qwen3VL(QwenVL):
             yield "<|vision_end|>"
 
     def capped(self, least: int, most: int, num_frames: int, factor: int) -> int:
-        """Of the video: no frame has more than its share, nor more than `max_video_tokens`."""
+        """Caps the video: no frame has more than its share, nor more than `max_video_tokens`."""
         of_frame = min(self.settings.get("max_video_tokens", 768) * factor**2, most // num_frames)
         return num_frames * floored(of_frame, least)

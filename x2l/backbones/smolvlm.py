@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from x2l.backbones._reading import Block
-from x2l.backbones._stock import StockBackbone
-from x2l.frames import Frames, normalised, resized
-from x2l.settings import value_at
+from x2l.config.settings import value_at
+from x2l.costs.flops import DecoderSizes, TowerSizes, mlp
+from x2l.costs.sizes import BackboneSizes
+from x2l.engine.reading import Block
+from x2l.engine.stock import StockBackbone
+from x2l.preprocessing.frames import Frames, normalised, resized
 from x2l.types import Clip, VideoFacts, X2LError
 
 SPLIT, GLOBAL = "<fake_token_around_image>", "<global-img>"
@@ -20,6 +22,14 @@ class SmolVLM(StockBackbone):
     Source: SmolVLM (arXiv 2504.05299), as in transformers.
     """
 
+    sizes = BackboneSizes(
+        "SmolVLM2-2.2B",
+        DecoderSizes(2048, 8192, 24, 32, 32, 64, 49280),
+        TowerSizes(1152, 4304, 27, 729, behind=mlp(1152, 2048)),
+        81,
+        text_per_step=13,
+    )
+
     model_types = frozenset({"smolvlm"})
     needed_settings = (
         "max_image_size.longest_edge",
@@ -29,7 +39,7 @@ class SmolVLM(StockBackbone):
     )
 
     def intro(self, video: VideoFacts | None) -> str:
-        """How many frames, and how long; the first time stamp, because text is tokenised up to a frame."""
+        """Number and length of frames; the first time stamp, as text is tokenised up to a frame."""
         video = video or VideoFacts(1, 0.0)
         duration = timedelta(seconds=int(video.duration_s))
         return (

@@ -12,10 +12,12 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from x2l.backbones._language_model import LanguageModelBackbone, memory_cache, with_options
-from x2l.backbones._loading import identity_of, load_video_xl
-from x2l.backbones._qwen2_vst import VSTForCausalLM
-from x2l.pixels import preprocess
+from x2l.costs.flops import TowerSizes, mlp
+from x2l.costs.sizes import QWEN2_7B, BackboneSizes
+from x2l.engine.language_model import LanguageModelBackbone, RotatedMemory, memory_cache, with_options
+from x2l.engine.loading import identity_of, load_video_xl
+from x2l.networks.qwen2_vst import VSTForCausalLM
+from x2l.preprocessing.pixels import preprocess
 from x2l.rounding import exact_convolutions
 from x2l.types import KV, Chunk, Question, VideoFacts, X2LError
 
@@ -29,6 +31,15 @@ class VideoXL(LanguageModelBackbone):
     Keys get fresh positions, counted from 0 over the memory, whenever they are attended to.
     Source: Video-XL (arXiv 2409.14485), sections 3.1 and 3.2.
     """
+
+    sizes = BackboneSizes(
+        "Video-XL-7B",
+        QWEN2_7B,
+        TowerSizes(1024, 4096, 23, 577, behind=mlp(1024, 3584, 3584)),
+        144,
+        vst=True,
+        stops_early=True,
+    )
 
     provides = LanguageModelBackbone.provides | {"vst", "token_grid", "frame_features"}
     default_model: ClassVar[str | None] = None
@@ -92,7 +103,7 @@ class VideoXL(LanguageModelBackbone):
     def _pixels(
         self, frames: UInt8[np.ndarray, "frames height width 3"]
     ) -> Iterator[Float[Tensor, "batch 3 size size"]]:
-        """What the tower sees of the frames, in batches."""
+        """Frames as the tower sees them, in batches."""
         size, step = self.model.config.vision.image_size, self.frames_per_batch
         for start in range(0, len(frames), step):
             yield preprocess(frames[start : start + step], size).to(self.device, self.model.dtype)
@@ -100,17 +111,16 @@ class VideoXL(LanguageModelBackbone):
     def begin(self, video: VideoFacts | None = None) -> KV:
         return self._prefill(self.embed_text(SYSTEM_PROMPT), memory=None)
 
-    def placed(self, memory: KV | None, kv: KV) -> KV:
+    def placed(self, kv: KV, num_cached: int) -> RotatedMemory:
         """Behind n cached tokens, the new keys take the positions n, n + 1, ..."""
-        start = 0 if memory is None else memory.num_tokens
-        positions = torch.arange(start, start + kv.num_tokens, device=kv.keys.device)[None, None, None]
-        return super().placed(memory, replace(kv, positions=positions))
+        positions = torch.arange(num_cached, num_cached + kv.num_tokens, device=kv.keys.device)
+        return super().placed(replace(kv, positions=positions[None, None, None]), num_cached)
 
-    def prefill(self, chunk: Chunk, memory: KV) -> KV:
+    def prefill(self, chunk: Chunk, memory: RotatedMemory) -> KV:
         kv = self._prefill(chunk.visual_tokens, memory)
         return kv if chunk.positions is None else replace(kv, positions=chunk.positions[:, None, None])
 
-    def prefill_vst(self, chunk: Chunk, memory: KV, after: Int[Tensor, " vsts"]) -> KV:
+    def prefill_vst(self, chunk: Chunk, memory: RotatedMemory, after: Int[Tensor, " vsts"]) -> KV:
         """In the uncompressed sequence, a VST stands where the raw token in front of it does."""
         after = after.to(self.device)
         kv = self._prefill(chunk.visual_tokens, memory, after)
@@ -121,7 +131,7 @@ class VideoXL(LanguageModelBackbone):
     def _prefill(
         self,
         embeds: Float[Tensor, "*batch tokens hidden"],
-        memory: KV | None,
+        memory: RotatedMemory | None,
         after: Int[Tensor, " vsts"] | None = None,
     ) -> KV:
         batched = embeds if embeds.ndim == 3 else embeds[None]

@@ -12,12 +12,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from x2l.backbones._loading import identity_of, load_video_xl_2
-from x2l.backbones._reading import Block, ReadingBackbone
-from x2l.backbones._sparse_prefill import SparsePass
-from x2l.backbones._video_xl_2_model import VideoXL2ForCausalLM
 from x2l.backbones.video_xl import SYSTEM_PROMPT, question_prompt
-from x2l.pixels import Preprocessing
+from x2l.costs.flops import TowerSizes, auto_encoder, mlp
+from x2l.costs.sizes import QWEN2_7B, BackboneSizes
+from x2l.engine.language_model import RotatedMemory
+from x2l.engine.loading import identity_of, load_video_xl_2
+from x2l.engine.reading import Block, ReadingBackbone
+from x2l.networks.sparse_prefill import SparsePass
+from x2l.networks.video_xl_2 import VideoXL2ForCausalLM
+from x2l.preprocessing.pixels import Preprocessing
 from x2l.types import KV, Chunk, Clip, Question, VideoFacts, X2LError, joined
 
 TEXT = -1
@@ -25,10 +28,17 @@ TEXT = -1
 
 
 @dataclass(frozen=True)
-class GroupedMemory(KV):
-    """A memory that knows which group of frames each token is of (TEXT: of none)."""
+class GroupedKV(KV):
+    """A chunk's KV that knows which group of frames each token is of (TEXT: of none)."""
 
     groups: Int[Tensor, " tokens"] | None = None
+
+
+@dataclass(frozen=True)
+class GroupedMemory(RotatedMemory):
+    """A memory that knows which group of frames each token is of (TEXT: of none)."""
+
+    groups: Int[Tensor, " tokens"]
 
     @property
     def next_group(self) -> int:
@@ -47,6 +57,28 @@ class VideoXL2(ReadingBackbone):
     Source: Video-XL-2 (arXiv 2506.19225); numerics of its released code.
     """
 
+    sizes = BackboneSizes(
+        "Video-XL-2-7B",
+        QWEN2_7B,
+        # The auto-encoder and the projector read 576 features for each of four frames.
+        TowerSizes(
+            1152,
+            4304,
+            26,
+            729,
+            behind=(auto_encoder(1152, 576) + 576 * mlp(1152, 3584, 3584)) // (4 * 729),
+        ),
+        144,
+        4,
+        text_per_step=8,
+        stops_early=True,
+        block_steps=4,
+        previous_blocks=3,
+        chunk_frames=16,
+    )
+
+    # Who sees which block is decided while it is pre-filled: weights over a whole chunk are not formed.
+    provides = ReadingBackbone.provides - {"observe_attention"}
     frames_per_step = 4
 
     def __init__(
@@ -108,28 +140,28 @@ class VideoXL2(ReadingBackbone):
             yield f"Time {round(float(second), 1)}s:"
             yield Block(tokens)
 
-    def begin(self, video: VideoFacts | None = None) -> GroupedMemory:
+    def begin(self, video: VideoFacts | None = None) -> GroupedKV:
         return self.prefill_prompt(self.embed_text(SYSTEM_PROMPT))
 
-    def prefill_prompt(self, embeds: Float[Tensor, "tokens hidden"]) -> GroupedMemory:
+    def prefill_prompt(self, embeds: Float[Tensor, "tokens hidden"]) -> GroupedKV:
         """KV of text in front of the video."""
         sizes, where = self.geometry, {"device": self.device, "dtype": self.model.dtype}
         empty = torch.empty(sizes.num_layers, sizes.num_kv_heads, 0, sizes.head_dim, **where)
-        nowhere = torch.empty(1, 1, 1, 0, dtype=torch.long, device=self.device)
-        memory = GroupedMemory(empty, empty, nowhere, True, nowhere.flatten())
+        memory = GroupedMemory(empty, empty, torch.empty(0, dtype=torch.long, device=self.device))
         is_text = torch.ones(len(embeds), dtype=torch.bool, device=self.device)
         return self._prefill_rows(embeds, is_text, torch.zeros_like(is_text, dtype=torch.long), memory)
 
-    def extend(self, memory: KV | None, kv: KV) -> GroupedMemory:
+    def extend(self, memory: GroupedMemory | None, kv: KV) -> GroupedMemory:
         """Raises X2LError for a compressed chunk: blocks are known of whole chunks only."""
-        if not isinstance(kv, GroupedMemory):
+        if not isinstance(kv, GroupedKV):
             if memory is not None:
                 raise X2LError("compressor.memory: expected full, blocks are known of whole chunks only")
             kv = _grouped(kv, torch.full((kv.num_tokens,), TEXT, device=kv.keys.device))
         groups = kv.groups if memory is None else torch.cat((memory.groups, kv.groups))
-        return _grouped(super().extend(memory, kv), groups)
+        extended = super().extend(memory, kv)
+        return GroupedMemory(extended.keys, extended.values, groups)
 
-    def prefill(self, chunk: Chunk, memory: GroupedMemory) -> GroupedMemory:
+    def prefill(self, chunk: Chunk, memory: GroupedMemory) -> GroupedKV:
         """Block by block. Raises X2LError for a chunk that `read` did not make."""
         if chunk.is_text is None:
             raise X2LError(f"chunk {chunk.index}: has no time stamps, expected one made by read()")
@@ -148,7 +180,7 @@ class VideoXL2(ReadingBackbone):
         is_text: Bool[Tensor, " tokens"],
         groups: Int[Tensor, " tokens"],
         memory: GroupedMemory,
-    ) -> GroupedMemory:
+    ) -> GroupedKV:
         """KV of tokens of one block behind `memory`."""
         first_seen = int(groups[0]) // self.block_groups - self.previous_blocks
         near = (memory.groups == TEXT) | (memory.groups // self.block_groups >= first_seen)
@@ -165,16 +197,16 @@ class VideoXL2(ReadingBackbone):
 
 
 def groups_of(is_text: Bool[Tensor, " tokens"]) -> Int[Tensor, " tokens"]:
-    """Which group of frames each token of a chunk belongs to: one starts where text follows visual tokens."""
+    """Group of frames that each token of a chunk belongs to: one starts where text follows visual tokens."""
     starts = is_text[1:] & ~is_text[:-1]
     return torch.cat((starts.new_zeros(1), starts)).cumsum(0)
 
 
 def _runs(labels: Int[Tensor, " tokens"]) -> Iterator[slice]:
-    """Where consecutive tokens have one label."""
+    """Slices of consecutive tokens that have one label."""
     changes = (labels.diff() != 0).nonzero()[:, 0] + 1
     return (slice(*ends) for ends in pairwise([0, *changes.tolist(), len(labels)]))
 
 
-def _grouped(kv: KV, groups: Int[Tensor, " tokens"]) -> GroupedMemory:
-    return GroupedMemory(kv.keys, kv.values, kv.positions, kv.rotated, groups)
+def _grouped(kv: KV, groups: Int[Tensor, " tokens"]) -> GroupedKV:
+    return GroupedKV(kv.keys, kv.values, kv.positions, kv.rotated, groups)

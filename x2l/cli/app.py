@@ -12,12 +12,12 @@ import click
 from x2l import __version__
 from x2l.cli.ask import ask
 from x2l.cli.chat import chat
+from x2l.cli.estimate import estimate
 from x2l.cli.eval import evaluate
 from x2l.cli.fit import fit
 from x2l.cli.index import index
 from x2l.cli.methods import methods
 from x2l.cli.needles import needles
-from x2l.cli.plan import plan
 from x2l.errors import X2LError
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -35,8 +35,11 @@ def x2l() -> None:
     """
 
 
-for command in (ask, chat, index, plan, methods, needles, evaluate, fit):
+for command in (ask, chat, index, estimate, methods, needles, evaluate, fit):
     x2l.add_command(command)
+
+# The name of `estimate` until 0.1: plans are what answers have.
+x2l.add_command(click.Command("plan", callback=estimate.callback, params=estimate.params, hidden=True))
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -71,7 +74,7 @@ def _run(args: list[str]) -> int:
 
 
 _MEMORY = (
-    "out of memory on the device, `x2l plan` tells what is needed; "
+    "out of memory on the device, `x2l estimate` tells what is needed; "
     "less is with --dtype bf16, --max-frames or a smaller backbone.max_pixels"
 )
 

@@ -42,7 +42,7 @@ def evaluate(
     DIR holds results.jsonl (every answer), summary.json, table.md and figures.
     """
     from x2l import registry
-    from x2l.backbones._loading import require_device
+    from x2l.engine.loading import require_device
     from x2l.evaluation import run
 
     for plugin in plugins:

@@ -19,8 +19,8 @@ def index(video: str, out: str, options: Options) -> None:
 
     The directory remembers the options: asking uses them unless it is given others.
     """
-    from x2l import store
     from x2l.cli import report, setup
+    from x2l.storage import store
 
     store.require_replaceable(Path(out))
     recipe = setup.make_recipe(options)

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from x2l.config.fields import arguments
 from x2l.errors import X2LError
-from x2l.fields import arguments
-from x2l.files import read_json
+from x2l.storage.files import read_json
 from x2l.types import Question
 
 

@@ -10,13 +10,14 @@ from typing import Any
 import click
 import transformers
 
-from x2l import registry, store
-from x2l.backbones._loading import require_device
+from x2l import registry
 from x2l.cli.options import Options
+from x2l.config.settings import read_settings
+from x2l.engine.loading import require_device
 from x2l.errors import X2LError
 from x2l.pipeline import Pipeline
 from x2l.recipe import Recipe, build_pipeline
-from x2l.settings import read_settings
+from x2l.storage import store
 from x2l.types import VideoIndex
 from x2l.video import Footage, is_stills, open_video
 

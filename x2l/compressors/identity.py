@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from x2l.compressors._chunkwise import ChunkCompressor
+from x2l.engine.chunkwise import ChunkCompressor
 from x2l.types import KV
 
 

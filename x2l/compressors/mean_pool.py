@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from x2l.compressors._chunkwise import ChunkCompressor
+from x2l.engine.chunkwise import ChunkCompressor
 from x2l.types import KV
 
 

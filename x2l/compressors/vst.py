@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from x2l.compressors._chunkwise import check_edge_ratio, with_edges
+from x2l.engine.chunkwise import check_edge_ratio, with_edges
 from x2l.interfaces import Backbone, Compressor, chunk_kv
-from x2l.types import KV, Chunk, ChunkKV, X2LError
+from x2l.types import KV, Chunk, ChunkKV, Memory, X2LError
 
 
 @dataclass
@@ -64,7 +64,7 @@ class VST(Compressor):
 class _Lane:
     """One pass on its way through the video: its own memory, and raw tokens that no VST has seen."""
 
-    memory: KV
+    memory: Memory
     carry: int = 0
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from x2l import registry
+from x2l.config.fields import arguments
 from x2l.errors import X2LError, unknown
-from x2l.fields import arguments
 from x2l.interfaces import Data
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from x2l.config.fields import arguments
 from x2l.data._conversation import Turn, asks_for_caption, turns_of
 from x2l.errors import X2LError, require
-from x2l.fields import arguments
-from x2l.files import read_json
+from x2l.storage.files import read_json
 
 
 @dataclass(frozen=True)

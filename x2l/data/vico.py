@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from x2l.config.fields import convert
 from x2l.errors import X2LError, require
-from x2l.fields import convert
-from x2l.files import read_json
 from x2l.interfaces import Data
 from x2l.items import Item, VideoFile
+from x2l.storage.files import read_json
 from x2l.types import Question
 
 NUM_CLUES = 3

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
+from x2l.config.fields import arguments
 from x2l.errors import X2LError, unknown
 from x2l.evaluation import bootstrap
 from x2l.evaluation.tally import Tally
-from x2l.fields import arguments
 
 CLEAR_GAP = 0.15
 

@@ -11,14 +11,13 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from x2l import registry
+from x2l.config.fields import arguments
 from x2l.data import make_data
 from x2l.errors import X2LError
 from x2l.evaluation.claims import read_claims
 from x2l.evaluation.figures import FigureOptions
-from x2l.fields import arguments
 from x2l.interfaces import Data
 from x2l.recipe import Recipe
-from x2l.settings import built_from, overridden
 
 Size = Literal["full", "quick", "smoke"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from x2l.errors import X2LError
-from x2l.files import lock
+from x2l.storage.files import lock
 
 RESULTS, RUN = "results.jsonl", "run.json"
 

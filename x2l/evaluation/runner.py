@@ -18,10 +18,10 @@ from x2l.evaluation.recipe import Evaluation, Size
 from x2l.evaluation.results import RUN, Line, Results
 from x2l.evaluation.rows import Row, index, make_rows
 from x2l.evaluation.summary import summarise
-from x2l.files import make_folder, read_json, write_json
 from x2l.interfaces import Data
 from x2l.items import Item
 from x2l.oracles.annotated import Annotated
+from x2l.storage.files import make_folder, read_json, write_json
 from x2l.types import Answer, Question, VideoIndex
 
 

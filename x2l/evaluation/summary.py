@@ -25,8 +25,8 @@ from x2l.evaluation.figures import draw
 from x2l.evaluation.results import RUN, Line, read
 from x2l.evaluation.table import table
 from x2l.evaluation.tally import ALL, Tally, of_group
-from x2l.files import read_json, write_json, write_text
 from x2l.scoring import best, recall, words
+from x2l.storage.files import read_json, write_json, write_text
 
 TTFT = ("score", "assemble", "first_token")
 """Seconds from the question to the first token of its answer."""

@@ -30,12 +30,12 @@ import numpy as np
 from tqdm import tqdm
 
 import x2l
-from x2l.fields import arguments
-from x2l.files import make_folder, read_json, write_json
+from x2l.config.fields import arguments
 from x2l.items import kind_of
 from x2l.needles.questions import GROUPS
 from x2l.needles.video_file import write_video
 from x2l.needles.videos import NeedleVideos
+from x2l.storage.files import make_folder, read_json, write_json
 from x2l.types import Question, X2LError
 
 VIDEOS, QUESTIONS, DATASET = "videos", "questions.json", "dataset.json"

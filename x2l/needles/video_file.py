@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import Image
 
-from x2l.files import written_whole
-from x2l.hub import one_line
+from x2l.storage.files import written_whole
+from x2l.storage.hub import one_line
 from x2l.types import X2LError
 
 Frame = Shaped[np.ndarray, "..."]

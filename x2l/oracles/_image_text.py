@@ -14,19 +14,19 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from x2l.fingerprint import checkpoint_fingerprint
-from x2l.hub import checkpoint_folder, one_line, processor_settings
-from x2l.pixels import CLIP_MEAN, CLIP_STD, Preprocessing
+from x2l.preprocessing.pixels import CLIP_MEAN, CLIP_STD, Preprocessing
 from x2l.rounding import exact_convolutions, in_full_precision
+from x2l.storage.fingerprint import checkpoint_fingerprint
+from x2l.storage.hub import checkpoint_folder, one_line, processor_settings
 from x2l.types import X2LError
 
 FRAMES_PER_BATCH = 32
 LEGACY_END = 2
-"""What CLIP's first configurations call the end token: transformers then takes the highest id of a text."""
+"""End token by CLIP's first configurations: transformers then takes the highest id of a text."""
 
 
 class Family(NamedTuple):
-    """How the models of one type were trained to see and to read."""
+    """The way that models of one type were trained to see and to read."""
 
     crop: bool
     mean: tuple[float, float, float]
@@ -65,7 +65,7 @@ class ImageText:
 
     @torch.no_grad()
     def embed_text(self, text: str) -> Float[Tensor, " dim"]:
-        """Of as many tokens of the text as the model reads."""
+        """Embedding of a text, of as many tokens as the model reads."""
         family, config = FAMILIES[self.network.config.model_type], self.network.config
         ids = self.tokenizer(
             text.lower() if family.lower_case else text,
@@ -104,7 +104,7 @@ def load(model: str, device: str) -> ImageText:
 
 @cache
 def fingerprint(model: str) -> str:
-    """Of the weights of a checkpoint, in hex digits. Raises X2LError naming a model that cannot be read."""
+    """Fingerprint of a checkpoint's weights, in hex digits. Raises X2LError if it cannot be read."""
     folder = checkpoint_folder(model, "oracle.model")
     try:
         return checkpoint_fingerprint(folder)
@@ -139,7 +139,7 @@ def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: Any) -> None:
 
 
 def _preprocessing(folder: Path, config: Any) -> Preprocessing:
-    """As the checkpoint says; what it leaves out is that of its family."""
+    """Preprocessing as the checkpoint says; what it leaves out is that of its family."""
     family, size = FAMILIES[config.model_type], config.vision_config.image_size
     given = processor_settings(folder, "image")
     resized = given.get("size", size)

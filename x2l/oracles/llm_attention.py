@@ -1,4 +1,4 @@
-"""What the language model itself looks at in the coarse KVs when it is about to answer."""
+"""The language model's own attention to the coarse KVs when it is about to answer."""
 
 from __future__ import annotations
 

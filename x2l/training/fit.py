@@ -17,13 +17,13 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_only
 from transformers import CLIPModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from x2l.backbones._video_xl_model import VideoXLConfig, VideoXLForCausalLM
 from x2l.backbones.video_xl import VideoXL
 from x2l.backbones.x2l_tiny import X2LTiny
+from x2l.config.settings import first_difference, read_settings
 from x2l.errors import X2LError, unknown
-from x2l.files import alone_in, make_folder, read_json, write_json, write_text
 from x2l.needles.vocabulary import build_tokenizer
-from x2l.settings import first_difference, read_settings
+from x2l.networks.video_xl import VideoXLConfig, VideoXLForCausalLM
+from x2l.storage.files import alone_in, make_folder, read_json, write_json, write_text
 from x2l.training.checkpoint import is_complete, num_bytes, release, save
 from x2l.training.curriculum import Curriculum
 from x2l.training.dual_encoder import DualEncoderModule, new_dual_encoder, question_tokenizer

@@ -15,7 +15,7 @@ from x2l.needles import backgrounds
 from x2l.needles.render import Renderer
 from x2l.needles.video_file import compressed
 from x2l.needles.world import BELL, CARD_COLOURS, FRAME_COLOURS, PATTERNS, SHAPES, Script, write_script
-from x2l.pixels import preprocess
+from x2l.preprocessing.pixels import preprocess
 from x2l.training.loop import own_steps
 
 CARD_LABELS = {"colour": CARD_COLOURS, "shape": (*SHAPES, BELL), "digit": tuple(range(10))}

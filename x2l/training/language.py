@@ -14,11 +14,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, rms_norm
 
-from x2l.backbones._time_code import time_code
 from x2l.backbones.video_xl import VideoXL
 from x2l.cache import assemble
 from x2l.compressors.identity import Identity
 from x2l.compressors.vst import VST
+from x2l.networks.time_code import time_code
 from x2l.training.curriculum import Curriculum, Shape
 from x2l.training.module import TrainingModule
 from x2l.training.needle_batches import NeedleBatch

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, get_worker_info
 from tqdm import tqdm
 
 from x2l.errors import X2LError
-from x2l.hub import one_line
+from x2l.storage.hub import one_line
 
 LAST, LOG = "last.ckpt", "log.jsonl"
 

@@ -20,7 +20,7 @@ from x2l.needles import backgrounds
 from x2l.needles.questions import GROUPS, ask_all
 from x2l.needles.render import Renderer
 from x2l.needles.world import Script, write_script
-from x2l.pixels import preprocess
+from x2l.preprocessing.pixels import preprocess
 from x2l.training.curriculum import Curriculum, Shape
 from x2l.training.frames import noisy
 from x2l.training.loop import own_steps

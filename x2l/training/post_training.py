@@ -23,10 +23,10 @@ from safetensors.torch import load_file, save_file
 
 from x2l import registry
 from x2l.errors import X2LError
-from x2l.files import make_folder, write_bytes, written_whole
-from x2l.hub import checkpoint_folder, one_line
 from x2l.interfaces import Backbone
 from x2l.recipe import build_pipeline
+from x2l.storage.files import make_folder, write_bytes, written_whole
+from x2l.storage.hub import checkpoint_folder, one_line
 from x2l.training.checkpoint import CONFIG, is_complete, save
 from x2l.training.held_out import HeldOutLog
 from x2l.training.loop import last_checkpoint, train

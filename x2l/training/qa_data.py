@@ -11,9 +11,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
+from x2l.config.fields import arguments
 from x2l.data import make_training_data
 from x2l.errors import X2LError, require
-from x2l.fields import arguments
 from x2l.interfaces import Data
 from x2l.training.qa_reading import QAReader, named
 from x2l.training.qa_reading import VideoQA as VideoQA

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from x2l.config.fields import arguments
+from x2l.config.settings import built_from, overridden
 from x2l.errors import require
-from x2l.fields import arguments
-from x2l.settings import built_from, overridden
 from x2l.training.curriculum import Stage
 from x2l.training.start import FAST_FREQUENCIES
 

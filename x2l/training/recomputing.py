@@ -9,11 +9,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+import torch
 from torch.utils.checkpoint import checkpoint
 
-from x2l.backbones._language_model import LanguageModelBackbone
-from x2l.types import KV, Chunk, joined
+from x2l.engine.language_model import LanguageModelBackbone, RotatedMemory
+from x2l.types import KV, Chunk, Memory, Observed
 
 
 def recomputing(backbone: LanguageModelBackbone) -> LanguageModelBackbone:
@@ -25,47 +27,51 @@ def recomputing(backbone: LanguageModelBackbone) -> LanguageModelBackbone:
     again.read = lambda *given: checkpoint(backbone.read, *given, use_reentrant=False)
     again.prefill = _recomputed(backbone.prefill)
     again.prefill_vst = _recomputed(backbone.prefill_vst)
+    again.prefill_observed = partial(_observed, backbone, again.prefill)
     # A backbone with a memory of its own kind joins it itself.
     if type(backbone).extend is LanguageModelBackbone.extend:
-        again.extend = lambda memory, kv: Pieces.behind(memory, backbone.placed(memory, kv))
+        again.extend = partial(_extended, backbone)
     return again
 
 
 def _recomputed(prefill: Callable[..., KV]) -> Callable[..., KV]:
-    def run(chunk: Chunk, memory: KV, *rest) -> KV:
-        return prefill(chunk, memory.materialise(), *rest)
+    def run(chunk: Chunk, memory: Memory, *rest) -> KV:
+        return prefill(chunk, _joined(memory), *rest)
 
     return lambda *given: checkpoint(run, *given, use_reentrant=False)
 
 
-@dataclass(frozen=True)
-class Pieces(KV):
-    """A memory in pieces: `earlier`, and last this KV itself.
+def _observed(
+    backbone: LanguageModelBackbone, prefill: Callable[..., KV], chunk: Chunk, memory: Memory, what
+) -> tuple[KV, Observed]:
+    """The KV with gradients; what is observed has none, and comes from a pass that keeps nothing."""
+    with torch.no_grad():
+        _, seen = backbone.prefill_observed(chunk, _joined(memory), what)
+    return prefill(chunk, memory), seen
 
-    Joined where it is read, because every chunk keeps the memory that it has read until the backward pass: as
-    joined KVs, those would grow with the square of the video's length.
+
+def _joined(memory: Memory) -> Memory:
+    return memory.joined() if isinstance(memory, Pieces) else memory
+
+
+@dataclass(frozen=True)
+class Pieces(Memory):
+    """A memory in pieces, joined where it is read.
+
+    Every chunk keeps the memory that it has read until the backward pass: as joined keys and values, those
+    would grow with the square of the video's length.
     """
 
-    earlier: tuple[KV, ...] = ()
-
-    @classmethod
-    def behind(cls, memory: Pieces | None, kv: KV) -> Pieces:
-        """`kv` as the last piece behind the pieces of a memory."""
-        earlier = () if memory is None else (*memory.earlier, memory.last)
-        return cls(kv.keys, kv.values, kv.positions, kv.rotated, earlier)
-
-    @property
-    def last(self) -> KV:
-        return KV(self.keys, self.values, self.positions, self.rotated)
+    pieces: tuple[RotatedMemory, ...] = ()
 
     @property
     def num_tokens(self) -> int:
-        return sum(piece.num_tokens for piece in (*self.earlier, self.last))
+        return sum(piece.num_tokens for piece in self.pieces)
 
-    @property
-    def num_bytes(self) -> int:
-        return sum(piece.num_bytes for piece in (*self.earlier, self.last))
+    def joined(self) -> RotatedMemory:
+        return RotatedMemory.joined(self.pieces)
 
-    def materialise(self) -> KV:
-        """The memory as one KV."""
-        return joined((*self.earlier, self.last))
+
+def _extended(backbone: LanguageModelBackbone, memory: Pieces | None, kv: KV) -> Pieces:
+    memory = memory or Pieces()
+    return Pieces((*memory.pieces, backbone.placed(kv, memory.num_tokens)))

@@ -21,7 +21,7 @@ from x2l.needles.questions import ask_all
 from x2l.needles.render import Renderer
 from x2l.needles.video_file import compressed
 from x2l.needles.world import Script, check_pairs, write_script
-from x2l.pixels import preprocess
+from x2l.preprocessing.pixels import preprocess
 from x2l.training.frames import FILE_SIZE, noisy
 from x2l.training.loop import own_steps
 from x2l.training.needle_batches import BACKGROUNDS_PER_VIDEO, DETAILS

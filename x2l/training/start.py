@@ -14,8 +14,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from x2l.backbones._qwen2_vst import VSTAttention, VSTForCausalLM
 from x2l.interfaces import Backbone
+from x2l.networks.qwen2_vst import VSTAttention, VSTForCausalLM
 from x2l.types import Clip, X2LError
 
 FAST_FREQUENCIES = 8

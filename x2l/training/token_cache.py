@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from x2l.files import make_folder, write_bytes
 from x2l.pipeline import Read
+from x2l.storage.files import make_folder, write_bytes
 from x2l.types import Chunk
 
 _TENSORS = ("visual_tokens", "is_text", "positions", "deepstack")

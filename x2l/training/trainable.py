@@ -12,8 +12,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import PreTrainedModel
 
-from x2l.backbones._language_model import LanguageModelBackbone
-from x2l.backbones._reading import ReadingBackbone
+from x2l.engine.language_model import LanguageModelBackbone
+from x2l.engine.reading import ReadingBackbone
 from x2l.errors import X2LError, require, unknown
 
 Part = Literal["all", "vst", "language_model", "projector", "tower", "lora"]

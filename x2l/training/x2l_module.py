@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import get_cosine_schedule_with_warmup
 
-from x2l.cache import assemble
 from x2l.compressors.vst import VST
 from x2l.errors import X2LError
 from x2l.pipeline import Pipeline, Read
@@ -164,7 +163,7 @@ class X2LModule(lightning.LightningModule):
         if question.answer is None:
             raise X2LError(f"question {question.id or question.text!r}: has no answer to learn")
         prompt, answer = backbone.encode_question(question), backbone.encode_answer(question.answer)
-        cache = assemble(index, plan, backbone, pipeline.positions)
+        cache = pipeline.cache(index, plan, question)
         # The last token is a label only: nothing is read behind it.
         logits = backbone.logits(torch.cat((prompt, answer[:-1])), cache)
         return logits[len(prompt) - 1 :], answer

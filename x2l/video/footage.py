@@ -1,4 +1,4 @@
-"""What a video file and pictures have in common: some of their frames, in clips."""
+"""The base of video files and pictures: some of their frames, in clips."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Footage(ABC):
             start += length
 
     def fingerprint(self) -> dict[str, Any]:
-        """What the frames were made from, as plain data: file name, bytes and hash, sampling, reader."""
+        """Source of the frames as plain data: file name, bytes and hash, sampling, reader."""
         return {
             "file": self.path.absolute().name,
             **self._content(),

@@ -13,7 +13,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image, ImageOps
 
 from x2l.errors import X2LError
-from x2l.fingerprint import file_fingerprint
+from x2l.storage.fingerprint import file_fingerprint
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 

@@ -1,4 +1,4 @@
-"""Which frames of a video are looked at."""
+"""Rules for which frames of a video are looked at."""
 
 from __future__ import annotations
 

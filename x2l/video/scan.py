@@ -1,4 +1,4 @@
-"""What a video file holds, read from its packets; pixels are decoded for the first frame only.
+"""Contents of a video file, read from its packets; pixels are decoded for the first frame only.
 
 Both readers rely on it: it knows the time of every frame, and finds once for all whether the file is
 whole. Every error is an X2LError of one line that names the file.

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from x2l.errors import X2LError, unknown
-from x2l.fingerprint import file_fingerprint
+from x2l.storage.fingerprint import file_fingerprint
 from x2l.video.decord_reader import DecordReader
 from x2l.video.footage import ChunkFrames, Footage
 from x2l.video.pyav_reader import PyAVReader

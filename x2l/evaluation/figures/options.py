@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from x2l.config.settings import value_at
 from x2l.errors import X2LError
 from x2l.recipe import Recipe
-from x2l.settings import value_at
 
 
 @dataclass(frozen=True)

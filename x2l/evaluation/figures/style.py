@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
-from x2l.files import write_bytes
+from x2l.storage.files import write_bytes
 
 WIDTH = 9.0
 """Inches, of every figure: text then has one size on a page that scales figures to its width."""

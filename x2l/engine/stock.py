@@ -16,10 +16,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from x2l.backbones._language_model import memory_cache, with_options
-from x2l.backbones._loading import load_stock
-from x2l.backbones._reading import ReadingBackbone
-from x2l.hub import one_line
+from x2l.engine.language_model import RotatedMemory, memory_cache, with_options
+from x2l.engine.loading import load_stock
+from x2l.engine.reading import ReadingBackbone
+from x2l.storage.hub import one_line
 from x2l.types import KV, Chunk, Question, VideoFacts, X2LError
 
 
@@ -80,7 +80,7 @@ class StockBackbone(ReadingBackbone):
         before, _ = self._around_the_video(Question("?"))
         return self.encode_text(before + self.intro(video))
 
-    def prefill(self, chunk: Chunk, memory: KV) -> KV:
+    def prefill(self, chunk: Chunk, memory: RotatedMemory) -> KV:
         """Raises X2LError for a chunk that does not say where it stands (one that `read` did not make)."""
         if chunk.positions is None:
             raise X2LError(f"chunk {chunk.index}: has no positions, expected one made by read()")
@@ -97,7 +97,7 @@ class StockBackbone(ReadingBackbone):
     def _prefill(
         self,
         embeds: Float[Tensor, "*batch tokens hidden"],
-        memory: KV | None,
+        memory: RotatedMemory | None,
         positions: Int[Tensor, "axes tokens"],
         **deepstack: Any,
     ) -> KV:
@@ -165,7 +165,7 @@ def unrotated_keys(decoder: PreTrainedModel) -> Iterator[list[Float[Tensor, "bat
 
 
 def _key_module(attention: nn.Module) -> nn.Module:
-    """What keys come out of, right before rotation: some models normalise them."""
+    """The module that keys come out of, right before rotation: some models normalise them."""
     return getattr(attention, "k_norm", attention.k_proj)
 
 

@@ -27,7 +27,7 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Where to write a file that appears at `path` when it is complete. Raises X2LError if that cannot be."""
+    """Opens a file that appears at `path` when it is complete. Raises X2LError if that cannot be."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield partial

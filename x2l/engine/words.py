@@ -1,4 +1,4 @@
-"""Which words of a text a tokenizer does not know."""
+"""Words of a text that a tokenizer does not know."""
 
 from __future__ import annotations
 

@@ -20,12 +20,12 @@ Build = Callable[[Any, str], Any]
 """Builds an object from (plain value, dotted path)."""
 
 Builders = Callable[[type], Build | None]
-"""How to build an annotated class from plain data, or None if it is not built but checked."""
+"""Builds an annotated class from plain data, or None if it is not built but checked."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """What a field accepts and whether it must be given."""
+    """Types that a field accepts, and whether it must be given."""
 
     annotation: Any
     required: bool

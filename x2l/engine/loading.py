@@ -20,12 +20,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from x2l.backbones._video_xl_2_model import VideoXL2ForCausalLM
-from x2l.backbones._video_xl_model import VideoXLForCausalLM
-from x2l.fingerprint import checkpoint_fingerprint
-from x2l.hub import checkpoint_folder, one_line, processor_settings
+from x2l.config.settings import value_at
+from x2l.networks.video_xl import VideoXLForCausalLM
+from x2l.networks.video_xl_2 import VideoXL2ForCausalLM
 from x2l.precision import FULL_NAMES
-from x2l.settings import value_at
+from x2l.storage.fingerprint import checkpoint_fingerprint
+from x2l.storage.hub import checkpoint_folder, one_line, processor_settings
 from x2l.types import X2LError
 
 DTYPES = {
@@ -66,7 +66,7 @@ def load_video_xl_2(
 Network = TypeVar("Network", bound=PreTrainedModel)
 
 _TOLERATED = re.compile(r"\.(position_ids|inv_freq)$|^model\.vision_tower\..*\.(head|post_layernorm)\.")
-"""What a released folder may hold besides: buffers, and parts of the tower that nothing reads."""
+"""Weights that a released folder may hold besides: buffers, and parts of the tower that nothing reads."""
 
 
 def _load(
@@ -97,7 +97,7 @@ def _load(
 
 
 def _how(config: PretrainedConfig, dtype: str, attention: str) -> dict[str, Any]:
-    """How every network is loaded: from safetensors only, telling which weights are missing."""
+    """Options that every network is loaded with: from safetensors only, telling which weights are missing."""
     return {
         "config": config,
         "dtype": DTYPES[dtype],
@@ -173,7 +173,7 @@ def load_stock(
 
 @runtime_checkable
 class StockFamily(Protocol):
-    """What a class of stock models asks of a checkpoint."""
+    """Demands of a class of stock models on a checkpoint."""
 
     model_types: frozenset[str]
     needed_settings: tuple[str, ...]

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from x2l.backbones._language_model import LanguageModelBackbone
+from x2l.engine.language_model import LanguageModelBackbone
 from x2l.rounding import exact_convolutions
 from x2l.types import Chunk, Clip, X2LError
 
@@ -43,7 +43,7 @@ class Block:
 
     @property
     def extent(self) -> int:
-        """How far behind the start of the block the next token stands."""
+        """Distance from the start of the block to the next token."""
         return len(self.tokens) if self.grid is None else max(self.grid[1:])
 
 
@@ -55,7 +55,7 @@ class ReadingBackbone(LanguageModelBackbone):
 
     @abstractmethod
     def pieces(self, clip: Clip) -> Iterable[str | Block]:
-        """What the model reads for a clip, in order: text and visual tokens."""
+        """Everything that the model reads for a clip, in order: text and visual tokens."""
 
     def embed(
         self, frames: UInt8[np.ndarray, "frames height width 3"], times_s: Float[np.ndarray, " frames"]

@@ -33,7 +33,7 @@ TENSORS = "tensors.safetensors"
 
 @runtime_checkable
 class HasIdentity(Protocol):
-    """What an index must agree with: a Backbone."""
+    """The part of a Backbone that an index must agree with."""
 
     @property
     def identity(self) -> str: ...

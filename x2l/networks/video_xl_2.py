@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipVisionConfig, SiglipVisionModel
 
-from x2l.backbones._sae import SpatioTemporalEncoder
-from x2l.backbones._sparse_prefill import SparseDecoder
-from x2l.backbones._vision_tower import pool, projector
+from x2l.networks.auto_encoder import SpatioTemporalEncoder
+from x2l.networks.sparse_prefill import SparseDecoder
+from x2l.networks.vision_tower import pool, projector
 
 SIGLIP_SO400M_384 = {
     "hidden_size": 1152,
@@ -74,7 +74,7 @@ class VideoXL2ForCausalLM(Qwen2ForCausalLM):
     def visual_tokens(
         self, features: Float[Tensor, "frames patches dim"]
     ) -> Float[Tensor, "groups tokens hidden"]:
-        """What the tower made of frames as visual tokens, one set for every four frames."""
+        """Visual tokens from the tower's features, one set for every four frames."""
         side, size = int(features.shape[1] ** 0.5), self.config.sae_grid_size
         grid = rearrange(features, "f (h w) d -> f d h w", h=side)
         grid = interpolate(grid.float(), (size, size), mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""`x2l plan`: what a video would cost on a backbone, on paper."""
+"""`x2l estimate`: costs of a video on a backbone, on paper."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import click
 from x2l.cli.options import plugin_option, set_option
 
 if TYPE_CHECKING:
-    from x2l.dry_run import Sheet
+    from x2l.costs.dry_run import Sheet
+    from x2l.costs.sizes import BackboneSizes
 
 
 PLANNED = ("compressor", "selector", "ratios")
@@ -28,7 +29,7 @@ PLANNED = ("compressor", "selector", "ratios")
 @set_option("compressor, selector, their fields, or ratios; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @plugin_option
-def plan(
+def estimate(
     backbone: str,
     frames: int,
     frame_size: str,
@@ -46,13 +47,12 @@ def plan(
     the compressor is mean_pool.
 
     \b
-    x2l plan --backbone video_xl --frames 2048
-    x2l plan --backbone qwen3_vl --frames 512 --set ratios=[2,16] --set selector.k=5
+    x2l estimate --backbone video_xl --frames 2048
+    x2l estimate --backbone qwen3_vl --frames 512 --set ratios=[2,16] --set selector.k=5
     """
     from x2l import registry
-    from x2l.backbones._loading import DTYPES
-    from x2l.backbones._sizes import SIZES
-    from x2l.dry_run import dry_run
+    from x2l.costs.dry_run import dry_run
+    from x2l.engine.loading import DTYPES
     from x2l.errors import X2LError, unknown
     from x2l.recipe import Recipe
 
@@ -64,10 +64,9 @@ def plan(
     if not (size := re.fullmatch(r"(\d+)x(\d+)", frame_size)) or min(map(int, size.groups())) < 1:
         raise X2LError(f"--frame-size: expected width and height such as 640x360, got {frame_size!r}")
     width, height = map(int, size.groups())
-    for name, given, known in (("backbone", backbone, SIZES), ("dtype", dtype, DTYPES)):
-        if given not in known:
-            raise unknown(f"{name} {given!r} has no known size", given, known)
-    sizes = SIZES[backbone].at(height, width, frames)
+    if dtype not in DTYPES:
+        raise unknown(f"dtype {dtype!r} has no known size", dtype, DTYPES)
+    sizes = _sizes(backbone).at(height, width, frames)
     recipe = Recipe(compressor={"name": "vst" if sizes.vst else "mean_pool"}).apply(assignments)
     sheet = dry_run(
         sizes,
@@ -80,6 +79,22 @@ def plan(
         question_tokens,
     )
     click.echo(json.dumps(asdict(sheet), indent=1) if as_json else _text(sheet, sizes.vst))
+
+
+def _sizes(name: str) -> BackboneSizes:
+    """Sizes of the model that a backbone is named after, as the backbone declares them.
+
+    Raises X2LError naming the backbones that declare any.
+    """
+    from x2l import registry
+    from x2l.errors import unknown
+
+    names = registry.names("backbone")
+    sizes = registry.get("backbone", name).sizes if name in names else None
+    if sizes is None:
+        known = [each for each in names if registry.get("backbone", each).sizes is not None]
+        raise unknown(f"backbone {name!r} has no known size", name, known)
+    return sizes
 
 
 def _text(sheet: Sheet, with_paper: bool) -> str:

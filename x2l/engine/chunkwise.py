@@ -6,10 +6,13 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Literal
+from typing import ClassVar, Literal
+
+from jaxtyping import Float
+from torch import Tensor
 
 from x2l.interfaces import Backbone, Compressor, chunk_kv
-from x2l.types import KV, Chunk, ChunkKV, X2LError, joined
+from x2l.types import KV, Chunk, ChunkKV, Memory, Observed, ObservedKV, X2LError, joined
 
 
 @dataclass
@@ -26,12 +29,22 @@ class ChunkCompressor(Compressor):
     memory: Literal["full", "compressed"] = field(default="full", kw_only=True)
     edge_ratio: int | None = field(default=None, kw_only=True)
 
+    observes: ClassVar[frozenset[str]] = frozenset()
+    """Asked of the pre-fill besides KVs: "queries", "hidden", "attention" (see x2l.types.ObservedKV)."""
+
     def __post_init__(self):
         check_edge_ratio(self.edge_ratio)
 
     @abstractmethod
     def compress(self, kv: KV, ratio: int) -> KV:
-        """About `kv.num_tokens / ratio` tokens that stand for `kv`, ratio > 1. Keys are un-rotated."""
+        """About `kv.num_tokens / ratio` tokens that stand for `kv`, ratio > 1. Keys are un-rotated.
+
+        kv: an ObservedKV where the method `observes` anything.
+        """
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        cls.requires = cls.requires | {f"observe_{what}" for what in cls.observes}
 
     def encode(
         self, backbone: Backbone, prefix: KV, chunks: Iterable[Chunk], ratios: Sequence[int]
@@ -44,24 +57,48 @@ class ChunkCompressor(Compressor):
                 memory = memories[i]
                 # Passes are equal until their memories differ: the first chunk is computed once.
                 if id(memory) not in full:
-                    full[id(memory)] = backbone.prefill(chunk, memory)
-                kv = full[id(memory)]
+                    full[id(memory)] = self._prefilled(backbone, chunk, memory)
+                kv, observed = full[id(memory)]
                 for ratio in of_pass:
                     key = id(memory), self.edge_ratio if is_edge and self.edge_ratio else ratio
                     if key not in made:
-                        made[key] = self._level(kv, chunk, key[1])
+                        made[key] = self._level(kv, observed, chunk, key[1])
                     levels[ratio] = made[key]
                 seen = kv if self.memory == "full" else levels[of_pass[0]]
                 memories[i] = backbone.extend(memory, seen)
             yield chunk_kv(chunk, levels)
 
-    def _level(self, kv: KV, chunk: Chunk, ratio: int) -> KV:
+    def _prefilled(self, backbone: Backbone, chunk: Chunk, memory: Memory) -> tuple[KV, Observed | None]:
+        if not self.observes:
+            return backbone.prefill(chunk, memory), None
+        return backbone.prefill_observed(chunk, memory, self.observes)
+
+    def _level(self, kv: KV, observed: Observed | None, chunk: Chunk, ratio: int) -> KV:
         if ratio == 1:
             return kv
+        if observed is not None:
+            kv = ObservedKV(kv.keys, kv.values, kv.positions, kv.rotated, observed)
         if chunk.is_text is None:
-            return self.compress(kv, ratio)
-        runs = runs_of(kv, chunk.is_text.tolist())
-        return joined(run if is_text else self.compress(run, ratio) for is_text, run in runs)
+            level = self.compress(kv, ratio)
+        else:
+            runs = runs_of(kv, chunk.is_text.tolist())
+            level = joined(run if is_text else self.compress(run, ratio) for is_text, run in runs)
+        # What was observed is not kept: it is larger than the KVs.
+        return level.plain() if isinstance(level, ObservedKV) else level
+
+
+@dataclass
+class ScorerCompressor(ChunkCompressor):
+    """Keeps the tokens with the highest scores; every layer and head keeps its own. Write `score` only."""
+
+    @abstractmethod
+    def score(self, kv: KV) -> Float[Tensor, "#layers #kv_heads tokens"]:
+        """Worth of each token; higher = keep. kv: as `compress` sees it."""
+
+    def compress(self, kv: KV, ratio: int) -> KV:
+        """The best `num_tokens // ratio` tokens (one at least), in temporal order."""
+        best = self.score(kv).topk(max(1, kv.num_tokens // ratio), dim=-1).indices
+        return kv.take(best.sort(dim=-1).values)
 
 
 def runs_of(kv: KV, is_text: Sequence[bool]) -> Iterator[tuple[bool, KV]]:

@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from x2l.backbones._sizes import BackboneSizes
-from x2l.costs import paper_prefill_flops
+from x2l.costs.flops import paper_prefill_flops
+from x2l.costs.sizes import BackboneSizes
 from x2l.interfaces import Backbone, Compressor, Selector
-from x2l.types import KV, Chunk, ChunkKV, Geometry, IndexSpec, VideoFacts, VideoIndex, X2LError
+from x2l.types import KV, Chunk, ChunkKV, Geometry, IndexSpec, Memory, VideoFacts, VideoIndex, X2LError
 
 NOWHERE = torch.device("meta")
 
@@ -70,8 +70,8 @@ class PaperBackbone(Backbone):
     def begin(self, video: VideoFacts | None = None) -> KV:
         return self._kv(self.sizes.prompt, 0)
 
-    def extend(self, memory: KV | None, kv: KV) -> KV:
-        extended = self._kv((memory.num_tokens if memory else 0) + kv.num_tokens, 0)
+    def extend(self, memory: _PaperMemory | None, kv: KV) -> _PaperMemory:
+        extended = _PaperMemory((memory.num_tokens if memory else 0) + kv.num_tokens)
         self._held += extended.num_tokens
         self.peak_memory = max(self.peak_memory, self._held)
         weakref.finalize(extended, self._release, extended.num_tokens)
@@ -80,13 +80,13 @@ class PaperBackbone(Backbone):
     def _release(self, tokens: int) -> None:
         self._held -= tokens
 
-    def prefill(self, chunk: Chunk, memory: KV) -> KV:
+    def prefill(self, chunk: Chunk, memory: _PaperMemory) -> KV:
         tokens = len(chunk.visual_tokens)
         for rows, seen in self._blocks(tokens, memory.num_tokens):
             self._count(rows, seen, rows)
         return self._kv(tokens, memory.num_tokens)
 
-    def prefill_vst(self, chunk: Chunk, memory: KV, after: Int[Tensor, " vsts"]) -> KV:
+    def prefill_vst(self, chunk: Chunk, memory: _PaperMemory, after: Int[Tensor, " vsts"]) -> KV:
         rows = len(chunk.visual_tokens) + len(after)
         self._count(rows, memory.num_tokens, len(after))
         return self._kv(len(after), memory.num_tokens)
@@ -146,8 +146,13 @@ class PaperBackbone(Backbone):
 
 
 @dataclass(frozen=True)
+class _PaperMemory(Memory):
+    num_tokens: int
+
+
+@dataclass(frozen=True)
 class Sheet:
-    """What a video costs on one backbone: tokens, bytes and FLOPs.
+    """Costs of a video on one backbone: tokens, bytes and FLOPs.
 
     visual_tokens: with the text between frames. kv_bytes_stored: of the index, every level once.
     memory_tokens: the most that the memories of all passes hold together, one of them while it is copied.
@@ -264,9 +269,9 @@ def _chunks(backbone: PaperBackbone, num_frames: int, chunk_frames: int) -> Iter
 
 
 def _plain_flops(sizes: BackboneSizes, num_frames: int, chunk_frames: int, dtype: str) -> int:
-    """Of one pass over everything, chunk by chunk, in which every token sees all before it."""
+    """FLOPs of one pass over everything, chunk by chunk, in which every token sees all before it."""
     backbone = PaperBackbone(replace(sizes, block_steps=None), dtype)
-    memory = backbone.begin()
+    memory = backbone.extend(None, backbone.begin())
     for chunk in _chunks(backbone, num_frames, chunk_frames):
         memory = backbone.extend(memory, backbone.prefill(chunk, memory))
     return backbone.flops

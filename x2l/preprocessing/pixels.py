@@ -17,7 +17,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a tower was trained to see pictures: resized by Pillow as uint8, then normalised per channel.
+    """Preprocessing that a tower was trained with: resized by Pillow as uint8, then normalised per channel.
 
     size: side in pixels of the square that the tower reads.
     short_side: of the resized picture, whose centre square is read; None: it is stretched to the square.

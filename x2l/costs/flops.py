@@ -1,4 +1,4 @@
-"""What a decoder and an image tower compute and hold, from their sizes alone.
+"""FLOPs and bytes of a decoder and an image tower, from their sizes alone.
 
 Source: Video-XL (arXiv 2409.14485), appendix, equations 7 to 10; to the letter in `paper_prefill_flops`.
 Differs: the others count what x2l runs: no lm_head in a pre-fill, a last layer that stops at keys and values,
@@ -42,7 +42,7 @@ class DecoderSizes:
         return self.layers * self.layer + self.vocab * self.hidden * (1 if self.tied else 2)
 
     def attention_flops(self, queries: int, keys: int) -> int:
-        """Of one layer: scores and weighted values, each query with every key."""
+        """FLOPs of one layer's attention: scores and weighted values, each query with every key."""
         return 4 * self.heads * self.head_dim * queries * keys
 
     def prefill_flops(self, tokens: int, cached: int, kept: int) -> int:
@@ -51,7 +51,7 @@ class DecoderSizes:
         return full_layers + 2 * kept * self.kv_projection
 
     def layer_flops(self, tokens: int, cached: int) -> int:
-        """Of one layer: `tokens` rows behind `cached` tokens."""
+        """FLOPs of one layer: `tokens` rows behind `cached` tokens."""
         return 2 * tokens * self.layer + self.attention_flops(tokens, cached + tokens)
 
     def answer_flops(self, tokens: int, cached: int) -> int:
@@ -88,7 +88,7 @@ class TowerSizes:
 
     @property
     def parameters(self) -> int:
-        """Of the layers: what is behind them has a fiftieth of a language model's, at most."""
+        """Weights of the layers: what is behind them has a fiftieth of a language model's, at most."""
         return self.layers * (4 * self.hidden**2 + self.mlp_matrices * self.hidden * self.intermediate)
 
 

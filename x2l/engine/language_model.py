@@ -6,7 +6,7 @@ Keys are stored before rotation and rotated once, when a memory or a cache is ma
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -22,20 +22,23 @@ from transformers import (
     TextStreamer,
 )
 
-from x2l.backbones._words import unknown_words
 from x2l.cache import filled_cache, next_position
+from x2l.engine.observing import observed, projected_hidden
+from x2l.engine.words import unknown_words
 from x2l.interfaces import Backbone
 from x2l.rotary import rotate
-from x2l.types import KV, Geometry, Question, X2LError, joined_positions
+from x2l.types import KV, Chunk, Geometry, Memory, Observed, Question, X2LError
 
 
 class LanguageModelBackbone(Backbone):
-    """What does not depend on how a model sees. A subclass adds the visual side, the prompt and the pre-fill.
+    """The text side of a backbone. A subclass adds the visual side, the prompt and the pre-fill.
 
     model: with a language head and generate(). identity: None for one that was not loaded from a folder.
     """
 
-    provides = frozenset({"attention", "unrotated_keys"})
+    provides = frozenset(
+        {"attention", "unrotated_keys", "observe_queries", "observe_hidden", "observe_attention"}
+    )
     num_axes: ClassVar[int] = 1
     """Axes of the rotary embedding: 1 in a line, 3 for time, height and width."""
 
@@ -56,7 +59,7 @@ class LanguageModelBackbone(Backbone):
 
     @property
     def identity(self) -> str:
-        """Of a network that was not loaded from a folder: a fingerprint of its parameters as they are."""
+        """Name and fingerprint; without a folder, a fingerprint of the parameters as they are."""
         if self._identity is not None:
             return self._identity
         digest = hashlib.sha256()
@@ -84,25 +87,25 @@ class LanguageModelBackbone(Backbone):
     def device(self) -> torch.device:
         return self.model.device
 
-    def extend(self, memory: KV | None, kv: KV) -> KV:
-        new = self.placed(memory, kv)
-        if memory is None:
-            return new
-        return KV(
-            torch.cat((_match_batch(memory.keys, new.keys), new.keys), dim=-2),
-            torch.cat((_match_batch(memory.values, new.values), new.values), dim=-2),
-            joined_positions((memory, new)),
-            rotated=True,
-        )
+    def extend(self, memory: RotatedMemory | None, kv: KV) -> RotatedMemory:
+        new = self.placed(kv, memory.num_tokens if memory else 0)
+        return new if memory is None else RotatedMemory.joined((memory, new))
 
-    def placed(self, memory: KV | None, kv: KV) -> KV:
-        """`kv` as it stands behind `memory`: rotated, here to its own positions.
+    def placed(self, kv: KV, num_cached: int) -> RotatedMemory:
+        """`kv` as it stands behind so many cached tokens: rotated, here to its own positions.
 
         Raises X2LError if it is rotated already.
         """
         if kv.rotated:
             raise X2LError("keys: expected before rotation, got some that are rotated already")
-        return KV(self.rotate(kv.keys, kv.positions), kv.values, kv.positions, rotated=True)
+        return RotatedMemory(self.rotate(kv.keys, kv.positions), kv.values)
+
+    def prefill_observed(
+        self, chunk: Chunk, memory: RotatedMemory, what: Collection[str]
+    ) -> tuple[KV, Observed]:
+        with projected_hidden(self.decoder) as hidden:
+            kv = self.prefill(chunk, memory)
+        return kv, observed(self, kv, memory, hidden, what)
 
     def rotate(self, keys, positions):
         rows = positions.flatten(1, 2).to(keys.device)
@@ -175,7 +178,7 @@ class LanguageModelBackbone(Backbone):
         return unknown_words(self.tokenizer, text)
 
     def _inputs(self, ids: Int[Tensor, " tokens"], cache: DynamicCache) -> dict[str, Any]:
-        """What a transformers model is given to read `ids` behind `cache`."""
+        """Arguments that make a transformers model read `ids` behind `cache`."""
         return {
             "input_ids": ids[None].to(self.device),
             "past_key_values": cache,
@@ -192,14 +195,33 @@ class LanguageModelBackbone(Backbone):
     def _position_ids(
         self, positions: Int[Tensor, "axes tokens"], num_cached: int, batch: int = 1
     ) -> Int[Tensor, "*axes batch tokens"]:
-        """As transformers takes them: several axes have the index in the sequence in front of them."""
+        """Positions as transformers takes them: several axes have the index in the sequence first."""
         if self.num_axes == 1:
             return positions.expand(batch, -1)
         rows = torch.arange(num_cached, num_cached + positions.shape[-1], device=self.device)
         return torch.cat((rows[None], positions))[:, None].expand(-1, batch, -1)
 
 
-def memory_cache(memory: KV | None, batch: int) -> DynamicCache:
+@dataclass(frozen=True)
+class RotatedMemory(Memory):
+    """Keys after rotation and values, [*batch, layers, kv_heads, tokens, head_dim]."""
+
+    keys: Float[Tensor, "*batch layers kv_heads tokens head_dim"]
+    values: Float[Tensor, "*batch layers kv_heads tokens head_dim"]
+
+    @property
+    def num_tokens(self) -> int:
+        return self.keys.shape[-2]
+
+    @classmethod
+    def joined(cls, pieces: Sequence[RotatedMemory]) -> RotatedMemory:
+        """All pieces in order; one without a batch (the prefix) is shared by that of the last."""
+        keys = [_match_batch(piece.keys, pieces[-1].keys) for piece in pieces]
+        values = [_match_batch(piece.values, pieces[-1].values) for piece in pieces]
+        return cls(torch.cat(keys, dim=-2), torch.cat(values, dim=-2))
+
+
+def memory_cache(memory: RotatedMemory | None, batch: int) -> DynamicCache:
     """A cache that holds a memory for every video of a batch, without copying it."""
     if memory is None:
         return DynamicCache()

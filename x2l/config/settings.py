@@ -33,7 +33,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
 
 
 def built_from(path: str | Path, build: Callable[[dict[str, Any]], Built]) -> Built:
-    """What `build` makes of a YAML file. Raises X2LError naming the file, whatever is wrong with it."""
+    """Builds from a YAML file, by `build`. Raises X2LError naming the file, whatever is wrong with it."""
     data = read_settings(path)
     try:
         return build(data)

@@ -6,9 +6,9 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import CLIPVisionConfig
 
-from x2l.backbones._qwen2_vst import VSTConfig, VSTForCausalLM
-from x2l.backbones._time_code import time_code
-from x2l.backbones._vision_tower import VisionTower, pool, projector
+from x2l.networks.qwen2_vst import VSTConfig, VSTForCausalLM
+from x2l.networks.time_code import time_code
+from x2l.networks.vision_tower import VisionTower, pool, projector
 
 CLIP_L_336 = {
     "hidden_size": 1024,

@@ -12,7 +12,7 @@ from huggingface_hub import snapshot_download
 from x2l.errors import X2LError
 
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-"""What is fetched of a model on the hub."""
+"""Files that are fetched of a model on the hub."""
 
 _SETTINGS = {
     "image": (("preprocessor_config.json", None), ("processor_config.json", "image_processor")),
@@ -22,7 +22,7 @@ _SETTINGS = {
         ("preprocessor_config.json", None),
     ),
 }
-"""Where the settings of a processor are kept: files, or a part of one, in order of preference."""
+"""Places of a processor's settings: files, or a part of one, in order of preference."""
 
 
 def checkpoint_folder(model: str, field: str) -> Path:
@@ -41,7 +41,7 @@ def checkpoint_folder(model: str, field: str) -> Path:
 
 
 def processor_settings(folder: Path, kind: str) -> dict[str, Any]:
-    """How a checkpoint's "image" or "video" processor is set; empty where it does not say."""
+    """Settings of a checkpoint's "image" or "video" processor; empty where it does not say."""
     for name, part in _SETTINGS[kind]:
         if (folder / name).is_file():
             stored = json.loads((folder / name).read_text(encoding="utf-8"))
@@ -51,5 +51,5 @@ def processor_settings(folder: Path, kind: str) -> dict[str, Any]:
 
 
 def one_line(error: Exception) -> str:
-    """What another library's error says, fit for the end of a message."""
+    """Another library's error, fit for the end of a message."""
     return " ".join(str(error).split())[:200]
