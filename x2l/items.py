@@ -1,4 +1,4 @@
-"""What data is made of: videos that are not opened yet, and what is asked about them."""
+"""The items of data: videos that are not opened yet, and what is asked about them."""
 
 from __future__ import annotations
 

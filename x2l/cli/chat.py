@@ -37,7 +37,7 @@ def chat(source: str, generation: dict[str, Any], options: Options) -> None:
 
 
 def _lines():
-    """What is typed, until nothing is."""
+    """Lines as they are typed, until nothing is."""
     stdin = click.get_text_stream("stdin")
     while True:
         if stdin.isatty():

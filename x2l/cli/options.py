@@ -45,7 +45,7 @@ class Options:
                 raise click.UsageError(f"{name} and --num-frames exclude each other")
 
     def overrides(self) -> list[str]:
-        """What is given, as overrides of a recipe; those of --set come last and win."""
+        """Options as overrides of a recipe; those of --set come last and win."""
         keys = {slot: getattr(self, slot) for slot in ("backbone", "compressor", "oracle", "selector")}
         keys |= {"backbone.device": self.device, "backbone.dtype": FULL_NAMES.get(self.dtype, self.dtype)}
         keys |= {"ratios": self.ratios}

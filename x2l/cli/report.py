@@ -1,4 +1,4 @@
-"""What `ask` and `index` say: text for people, plain data for `--json`."""
+"""Reports of `ask` and `index`: text for people, plain data for `--json`."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def make_recipe_for(index: VideoIndex, source: str, options: Options) -> Recipe:
 
 
 def remembered(recipe: Recipe) -> dict[str, Any]:
-    """What an index keeps of the recipe, for any working directory; the device is that of whoever asks."""
+    """The part of a recipe that an index keeps, for any working directory; without the device."""
     data = recipe.to_mapping()
     for part in (data["backbone"], data["oracle"]):
         part.pop("device", None)
@@ -101,7 +101,7 @@ def _comparable(recipe: Recipe, key: str) -> Any:
 
 
 def open_source(source: str, options: Options) -> tuple[Pipeline, VideoIndex]:
-    """What answers, and the index to ask: the one at `source`, or one made of the video that is there."""
+    """The pipeline that answers, and the index to ask: at `source`, or made of the video there."""
     progress = not options.quiet
     if _is_index(Path(source)):
         index = store.load(source)

@@ -113,7 +113,7 @@ def _paths(spelled: _Spelled, path: str) -> tuple[str, ...]:
 
 
 def _first_folder(paths: Sequence[str]) -> str:
-    """Of an absolute path, the whole folder: the first would be that of all records."""
+    """The whole folder of an absolute path: the first would be that of all records."""
     if not paths:
         return ""
     path = PurePosixPath(paths[0])

@@ -30,7 +30,7 @@ _ASKED = (
 
 @dataclass(frozen=True)
 class Caption:
-    """What is seen from one time to another, in seconds."""
+    """A caption from one time to another, in seconds."""
 
     start_s: float
     end_s: float

@@ -1,4 +1,4 @@
-"""What a recipe claims, and whether its numbers bear it out."""
+"""Claims of a recipe, and whether its numbers bear them out."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _judge(
     cache_gone: Mapping[str, Mapping[str, float]],
     chance: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Of one group, against one row at most."""
+    """Judges one group, against one row at most."""
     if claim.group not in chance:
         value, interval = None, None
     elif claim.measure == "cache_gone":

@@ -1,4 +1,4 @@
-"""Where numbers come from: versions, commit, device, date."""
+"""Provenance of numbers: versions, commit, device, date."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PACKAGES = ("torch", "transformers", "numpy", "av")
 
 
 def session(devices: list[torch.device]) -> dict[str, Any]:
-    """What is to be known about a session of a run."""
+    """Facts of one session of a run."""
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "devices": sorted({_device_name(device) for device in devices}),

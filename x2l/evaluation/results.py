@@ -41,7 +41,7 @@ class Results:
 
 
 def key(line: Mapping[str, Any]) -> tuple[str, str, str]:
-    """What a line is the answer to: row, video, question."""
+    """The key of a line: row, video, question."""
     return line["row"], line["video"], line["question"]
 
 

@@ -56,13 +56,13 @@ def run(
 
 
 def _keys(groups: list[list[Row]], items: list[Item]) -> list[tuple[str, str, str]]:
-    """Of everything there is to answer."""
+    """Keys of everything there is to answer."""
     rows = [row for group in groups for row in group]
     return [_key(row, item, question) for item in items for question in item.questions for row in rows]
 
 
 def _key(row: Row, item: Item, question: Question) -> tuple[str, str, str]:
-    """What x2l.evaluation.results.key says of the answer."""
+    """The key of an answer, as x2l.evaluation.results.key has it."""
     return row.name, item.name, question.id
 
 
@@ -167,7 +167,7 @@ def _note_session(
 
 
 def _check_same(out: Path, same: dict[str, Any]) -> dict[str, Any]:
-    """What run.json says ({} in a new folder); raises X2LError if it is about something else."""
+    """Contents of run.json ({} in a new folder); raises X2LError if it is about something else."""
     if not (out / RUN).is_file():
         return {}
     there = read_json(out / RUN)

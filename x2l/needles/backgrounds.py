@@ -41,7 +41,7 @@ class Wave:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a seed decides: the camera's three slow swings, where time starts, the flip and the colours."""
+    """A seed's decisions: the camera's three slow swings, where time starts, the flip and the colours."""
 
     across: Wave
     down: Wave

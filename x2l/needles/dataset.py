@@ -207,7 +207,7 @@ def _description(
 
 
 def _existing(out: Path, videos: NeedleVideos) -> dict[str, Any]:
-    """What dataset.json says, or {}; raises X2LError if its videos are others."""
+    """Contents of dataset.json, or {}; raises X2LError if its videos are others."""
     path = out / DATASET
     if not path.is_file():
         if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):

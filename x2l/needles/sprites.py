@@ -59,7 +59,7 @@ def frame_picture(colour: str, pattern: str, size: int) -> UInt8[np.ndarray, "si
 
 @cache
 def _pattern(pattern: str) -> Bool[np.ndarray, "side side"]:
-    """Where the pattern's second colour shows. Lengths are shares of the side, coarse enough at 96."""
+    """The mask of a pattern's second colour. Lengths are shares of the side, coarse enough at 96."""
     y, x = (np.mgrid[:_MASTER, :_MASTER] + 0.5) / _MASTER
     if pattern == "striped":
         return (x + y) % 0.125 < 0.055

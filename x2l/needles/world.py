@@ -1,4 +1,4 @@
-"""What a needle video shows: scenes one after the other, four new cards in every second."""
+"""The script of a needle video: scenes one after the other, four new cards in every second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is trained when: lengths, ratios and questions by stage."""
+"""The curriculum: lengths, ratios and questions by stage."""
 
 from __future__ import annotations
 

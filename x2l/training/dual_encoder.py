@@ -78,7 +78,7 @@ class DualEncoderModule(TrainingModule):
         return {"loss": loss.detach(), "scale": scale.detach()} | recalls(cosines.detach(), batch)
 
     def cosines(self, batch: SceneBatch) -> Float[Tensor, "questions videos scenes frames"]:
-        """Of every question and every frame of the step."""
+        """Cosines of every question and every frame of the step."""
         text = self.network.get_text_features(batch.ids, attention_mask=batch.mask).pooler_output
         images = self.network.get_image_features(batch.pixels.flatten(0, 2)).pooler_output
         # Scenes differ by little beside what they share, and bf16 would round that away.

@@ -44,7 +44,7 @@ class NeedleFrames(IterableDataset):
             yield self._batch(np.random.default_rng([self.seed, number]), footage)
 
     def __len__(self) -> int:
-        """Of the whole stage: Lightning counts the batches before a resumed run's first one as fetched."""
+        """Batches of the whole stage: Lightning counts those before a resumed run's first one as fetched."""
         return self.num_batches
 
     def _batch(self, rng: np.random.Generator, footage: list):

@@ -1,4 +1,4 @@
-"""What held-out questions say while training: a line of JSON for each look, the first before any step."""
+"""The log of held-out questions: a line of JSON for each look, the first before any step."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ class LanguageModule(TrainingModule):
 
 @contextmanager
 def output_of(layer: nn.Module) -> Iterator[list[Tensor]]:
-    """What a layer returns, call by call."""
+    """Outputs of a layer, call by call."""
     outputs: list[Tensor] = []
     hook = layer.register_forward_hook(lambda module, given, output: outputs.append(output))
     try:

@@ -161,7 +161,7 @@ class StepCheckpoint(Callback):
 
 
 class StepLog(Callback):
-    """What `training_step` returns as one line of JSON per step: each batch has accuracies of its own shape.
+    """Writes what a step returns as one line of JSON: each batch has accuracies of its own shape.
 
     A logger with columns would repeat the last value of every other shape, and forget them in a resumed run.
     """
@@ -208,7 +208,7 @@ class StepProgress(Callback):
 
 
 def reported(trainer: lightning.Trainer, outputs: dict[str, Any]) -> dict[str, float]:
-    """What a training step returned; Lightning has divided its loss among the batches of a step."""
+    """The report of a training step; Lightning has divided its loss among the batches of a step."""
     figures = {name: float(value) for name, value in outputs.items()}
     return figures | {"loss": figures["loss"] * trainer.accumulate_grad_batches}
 
@@ -227,7 +227,7 @@ def read_log(path: Path) -> list[dict[str, int | float]]:
 
 
 def drop_lines_behind(step: int, path: Path) -> None:
-    """Of a log, when training goes on from `step`: what is behind it is run again."""
+    """Drops the lines of a log behind `step`, from where training goes on."""
     kept = [line for line in read_log(path) if line["step"] <= step]
     path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""What every stage shares: one step of Muon and AdamW per batch, counted."""
+"""The base of every stage: one step of Muon and AdamW per batch, counted."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def merge(recipe: VideoQARecipe, trained: Path, folder: Path) -> None:
 
 
 def _copy_settings(recipe: VideoQARecipe, backbone: Backbone, folder: Path) -> None:
-    """What a checkpoint folder holds besides weights and tokenizer: how its processor sees, its prompts."""
+    """Copies what a checkpoint folder holds besides weights and tokenizer: its processor, its prompts."""
     model = recipe.answering.backbone.get("model") or getattr(type(backbone), "default_model", None)
     make_folder(folder)
     for path in checkpoint_folder(model, "backbone.model").iterdir():

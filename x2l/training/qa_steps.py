@@ -44,11 +44,11 @@ class TrainingVideos(IterableDataset):
             yield self.video(own * self.world_size + self.rank)
 
     def __len__(self) -> int:
-        """Of the whole run: Lightning counts the micro steps before a resumed run's first one as fetched."""
+        """Micro steps of the whole run: Lightning counts any before a resumed run's first one as fetched."""
         return self.num_micro_steps
 
     def video(self, number: int) -> VideoQA:
-        """What comes at a micro step of the run. Raises X2LError if too many videos are broken."""
+        """The video of a micro step of the run. Raises X2LError if too many videos are broken."""
         skipped: list[str] = []
         for sample in self._candidates(number):
             read = self.reader.read(sample)
@@ -98,7 +98,7 @@ class ValidationVideos(IterableDataset):
             yield VideoQA.unread(tuple(skipped))
 
     def __len__(self) -> int:
-        """Of this device."""
+        """Videos of this device."""
         return len(range(self.rank, len(self.reader.source), self.world_size))
 
 

@@ -117,7 +117,7 @@ class LanguageOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What decides a checkpoint of any kind, apart from rounding on other hardware."""
+    """Everything that decides a checkpoint, apart from rounding on other hardware."""
 
     train: str
     """What is trained, by name: see x2l.training.fit."""
@@ -133,7 +133,7 @@ class Recipe:
         require_positive(self, "")
 
     def decisive(self) -> dict[str, Any]:
-        """What decides the checkpoint, as plain data."""
+        """Everything that decides the checkpoint, as plain data."""
         indifferent = ("checkpoint_every", "accelerator")
         return {name: value for name, value in self.to_mapping().items() if name not in indifferent}
 

@@ -33,7 +33,7 @@ KINDS = ("detail", "scoped", "pair", "before")
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """What one step draws.
+    """Options of what one step draws.
 
     questions: at most so many per video, by kind.
     unique_pairs, filler_pairs: see x2l.needles.world.write_script.

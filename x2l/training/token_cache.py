@@ -33,7 +33,7 @@ class TokenCache:
     identity: str
 
     def path(self, fingerprint: Mapping[str, Any], chunk_frames: int) -> Path:
-        """Where a video's tokens are, or will be."""
+        """Path of a video's tokens."""
         decisive = json.dumps([self.identity, dict(fingerprint), chunk_frames], sort_keys=True)
         return self.folder / f"{hashlib.sha256(decisive.encode()).hexdigest()[:32]}.safetensors"
 
@@ -50,7 +50,7 @@ class TokenCache:
         write_bytes(path, save(on_cpu, {"chunks": json.dumps(numbers)}))
 
     def load(self, path: Path, device: torch.device) -> list[Read]:
-        """What was kept, the tokens on a device."""
+        """Tokens that were kept, on a device."""
         with safe_open(path, "pt") as file:
             numbers = json.loads(file.metadata()["chunks"])
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict

@@ -1,4 +1,4 @@
-"""What post-training changes: parts of the network, or adapters of low rank beside its weights."""
+"""Parts of the network that post-training changes, or adapters of low rank beside its weights."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _add_adapters(backbone: LanguageModelBackbone, lora: LoRA) -> None:
 
 
 def trained_weights(network: nn.Module) -> dict[str, nn.Parameter]:
-    """What training changes, by name."""
+    """Weights that training changes, by name."""
     return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
 
 

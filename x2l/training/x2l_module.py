@@ -83,7 +83,7 @@ class X2LModule(lightning.LightningModule):
 
     @cached_property
     def token_cache(self) -> TokenCache | None:
-        """Where visual tokens are kept: by all that decides them, the precision of this run too."""
+        """The cache of visual tokens, keyed by all that decides them, the precision of this run too."""
         if self._kept_in is None:
             return None
         backbone, oracle = self.pipeline.backbone, self.pipeline.oracle
@@ -127,7 +127,7 @@ class X2LModule(lightning.LightningModule):
     def answer(
         self, batch: VideoQA, ratios: tuple[int, ...] | None = None, plan_from: PlanFrom | None = None
     ) -> Answered:
-        """What the network says at every token of every answer about one video."""
+        """The network's logits at every token of every answer about one video."""
         pipeline = at_levels(self._training_pipeline, ratios)
         index = self.encode(batch, pipeline)
         rng, answers = self._rng(batch, "plan"), []

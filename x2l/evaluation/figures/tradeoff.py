@@ -1,4 +1,4 @@
-"""What accuracy costs in cache: one point per row, one panel per group of questions."""
+"""Accuracy against the cache that it costs: one point per row, one panel per group of questions."""
 
 from __future__ import annotations
 
