@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from x2l import registry
 from x2l.config.fields import arguments
+from x2l.config.settings import built_from, overridden
 from x2l.data import make_data
 from x2l.errors import X2LError
 from x2l.evaluation.claims import read_claims
