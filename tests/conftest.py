@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from models import small_video, tiny_backbone
 
 from x2l import registry
+from x2l.video import Sampling, open_video
 
 settings.register_profile("x2l", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("x2l")
@@ -19,6 +21,18 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    """A Video-XL of random weights; a file of tests may have another of this name."""
+    return tiny_backbone()
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """A small video in chunks of two frames; a file of tests may have another of this name."""
+    return open_video(small_video(tmp_path_factory.mktemp("video")), Sampling(fps=1.0), chunk_frames=2)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from models import chunks, encoded, tiny_backbone
+from models import chunks, encoded
 
 from x2l.compressors.identity import Identity
 from x2l.compressors.low_resolution import grid_size, lower_resolution
@@ -14,11 +14,6 @@ from x2l.engine.chunkwise import ChunkCompressor, with_edges
 from x2l.types import KV, X2LError
 
 RATIOS = (2, 8)
-
-
-@pytest.fixture(scope="module")
-def backbone():
-    return tiny_backbone()
 
 
 @pytest.fixture(scope="module")

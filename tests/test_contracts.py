@@ -27,11 +27,6 @@ def every(slot):
 
 
 @pytest.fixture(scope="module")
-def backbone():
-    return tiny_backbone()
-
-
-@pytest.fixture(scope="module")
 def source(backbone):
     return chunks(backbone, num_chunks=4, ragged=True)
 

@@ -71,11 +71,6 @@ def tiny_sizes(backbone) -> BackboneSizes:
     )
 
 
-@pytest.fixture(scope="module")
-def backbone():
-    return tiny_backbone()
-
-
 def counted(run) -> int:
     """FLOPs of matrix products, by torch's own counter, which counts attention with this kernel only."""
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():

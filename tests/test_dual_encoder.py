@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from models import bare_index, chunks, index_of, tiny_backbone
+from models import bare_index, chunks, index_of
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy, normalize
 from torch.utils.data import DataLoader
@@ -78,11 +78,6 @@ def save_siglip(folder: Path, seed: int = 0) -> Path:
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def backbone():
-    return tiny_backbone()
 
 
 @pytest.fixture(scope="module")

@@ -23,11 +23,6 @@ RATIOS = (2, 8)
 
 
 @pytest.fixture(scope="module")
-def backbone():
-    return tiny_backbone()
-
-
-@pytest.fixture(scope="module")
 def source(backbone):
     return chunks(backbone, num_chunks=3, ragged=True)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
-from models import chunks, index_of, index_of_clips, small_video, tiny_backbone
+from models import chunks, index_of, index_of_clips, tiny_backbone
 
 from x2l.cache import assemble
 from x2l.compressors.identity import Identity
@@ -20,19 +20,8 @@ from x2l.selectors.constant import Constant
 from x2l.selectors.top_k import TopK
 from x2l.storage import store
 from x2l.types import KV, Clip, Plan, Question, X2LError
-from x2l.video import Sampling, open_video
 
 QUESTION = "What colour is the card?"
-
-
-@pytest.fixture(scope="module")
-def backbone():
-    return tiny_backbone()
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory):
-    return open_video(small_video(tmp_path_factory.mktemp("video")), Sampling(fps=1.0), chunk_frames=2)
 
 
 def clips_of(backbone):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import QUESTION, chunks, index_of, small_video, tiny_backbone, tiny_video_xl_2
+from models import QUESTION, chunks, index_of, tiny_video_xl_2
 from pages import blocks
 
 from x2l import ChunkCompressor, Pipeline, ScorerCompressor
@@ -54,16 +54,6 @@ class QuestionAware(KeyNorm):
         mine = weights[..., index.prefix.num_tokens :][..., : sum(sizes)].split(sizes, dim=-1)
         kept = [w.topk(-(-w.shape[-1] // 2)).indices.sort().values for w in mine]
         return [kv.take(indices) for kv, indices in zip(levels, kept, strict=True)]
-
-
-@pytest.fixture(scope="module")
-def backbone():
-    return tiny_backbone()
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory):
-    return open_video(small_video(tmp_path_factory.mktemp("video")), Sampling(fps=1.0), chunk_frames=2)
 
 
 @torch.no_grad()

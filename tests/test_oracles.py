@@ -28,11 +28,6 @@ ATTENTION_SCORES = [
 
 
 @pytest.fixture(scope="module")
-def backbone():
-    return tiny_backbone()
-
-
-@pytest.fixture(scope="module")
 def index(backbone):
     return index_of(backbone, VST(), oracles=tuple(ATTENTION_SCORES))
 

@@ -25,11 +25,6 @@ FRAMES_PER_CHUNK = 2
 
 
 @pytest.fixture(scope="module")
-def backbone():
-    return tiny_backbone()
-
-
-@pytest.fixture(scope="module")
 def path(tmp_path_factory):
     return small_video(tmp_path_factory.mktemp("video"))
 

@@ -22,6 +22,7 @@ from x2l.cache import assemble
 from x2l.cli import main
 from x2l.compressors.identity import Identity
 from x2l.compressors.vst import VST
+from x2l.engine.hooks import outputs_of
 from x2l.needles.world import BELL, CARD_COLOURS, FRAME_COLOURS, PATTERNS, SHAPES, write_script
 from x2l.networks.time_code import time_code
 from x2l.oracles.attention import AttentionScore
@@ -33,7 +34,6 @@ from x2l.training.language import (
     batched,
     encode_batch,
     frame_means,
-    output_of,
     retrieval_scores,
 )
 from x2l.training.loop import read_log, steps_done, train
@@ -214,7 +214,7 @@ def test_the_time_loss_hears_the_middle_layer(backbone):
     module = LanguageModule(backbone, curriculum_of(a_stage(4, time_weight=1.0)), 0.01, 0.001)
     backbone.model.zero_grad()
     layers = backbone.model.model.layers
-    with output_of(layers[len(layers) // 2]) as outputs:
+    with outputs_of([layers[len(layers) // 2]]) as (outputs,):
         batch = batch_with(backbone, "1")
         module.answer_logits(batch)
     module.time_loss(batch, outputs[-1]).backward()

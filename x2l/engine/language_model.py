@@ -23,7 +23,8 @@ from transformers import (
 )
 
 from x2l.cache import filled_cache, next_position
-from x2l.engine.observing import observed, projected_hidden
+from x2l.engine.hooks import outputs_of
+from x2l.engine.observing import observed
 from x2l.engine.words import unknown_words
 from x2l.interfaces import Backbone
 from x2l.rotary import rotate
@@ -103,7 +104,8 @@ class LanguageModelBackbone(Backbone):
     def prefill_observed(
         self, chunk: Chunk, memory: RotatedMemory, what: Collection[str]
     ) -> tuple[KV, Observed]:
-        with projected_hidden(self.decoder) as hidden:
+        # What a layer's projections read: its normalised input, the last layer's too.
+        with outputs_of(layer.input_layernorm for layer in self.decoder.layers) as hidden:
             kv = self.prefill(chunk, memory)
         return kv, observed(self, kv, memory, hidden, what)
 

@@ -6,9 +6,8 @@ last layer, whose queries a pre-fill does not need, is seen like the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Collection
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,23 +21,6 @@ if TYPE_CHECKING:
     from x2l.engine.language_model import LanguageModelBackbone, RotatedMemory
 
 
-@contextmanager
-def projected_hidden(decoder: PreTrainedModel) -> Iterator[list[list[Float[Tensor, "batch tokens hidden"]]]]:
-    """For each layer what its projections read, once for each call of the decoder (blocks of a chunk)."""
-    found: list[list[Tensor]] = [[] for _ in decoder.layers]
-    hooks = [
-        layer.input_layernorm.register_forward_hook(
-            lambda module, given, output, calls=calls: calls.append(output.detach())
-        )
-        for layer, calls in zip(decoder.layers, found, strict=True)
-    ]
-    try:
-        yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
 @torch.no_grad()
 def observed(
     backbone: LanguageModelBackbone,
@@ -47,14 +29,18 @@ def observed(
     hidden: list[list[Tensor]],
     what: Collection[str],
 ) -> Observed:
-    """Everything asked for, from what the projections of each layer read."""
+    """Everything asked for.
+
+    hidden: for each layer what its projections read, once for each call of the decoder (blocks of a chunk).
+    """
     states = torch.stack([torch.cat(calls, dim=1) for calls in hidden], dim=1)
     states = states if kv.keys.ndim == 5 else states[0]
     queries = attend = None
     if {"queries", "attention"} & set(what):
         queries = _queries(backbone.decoder, states)
     if "attention" in what:
-        attend = partial(_attention, backbone, kv, memory, queries)
+        # Every ratio, and every run of frames between text, asks for the same rows.
+        attend = cache(partial(_attention, backbone, kv, memory, queries))
     return Observed(queries, states if "hidden" in what else None, attend)
 
 

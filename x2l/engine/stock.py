@@ -6,8 +6,7 @@ the stock decoder, which is the whole video in one pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from itertools import cycle
 from typing import Any, ClassVar
 
@@ -16,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from x2l.engine.hooks import outputs_of
 from x2l.engine.language_model import RotatedMemory, memory_cache, with_options
 from x2l.engine.loading import load_stock
 from x2l.engine.reading import ReadingBackbone
@@ -104,7 +104,9 @@ class StockBackbone(ReadingBackbone):
         batched = embeds if embeds.ndim == 3 else embeds[None]
         cache = memory_cache(memory, len(batched))
         start = cache.get_seq_length()
-        with unrotated_keys(self.decoder) as keys:
+        attentions = [layer.self_attn for layer in self.decoder.layers]
+        # Rotating back what lies in the cache would cost a digit in half precision.
+        with outputs_of(map(_key_module, attentions)) as outputs:
             self.decoder(
                 inputs_embeds=batched,
                 past_key_values=cache,
@@ -112,7 +114,8 @@ class StockBackbone(ReadingBackbone):
                 use_cache=True,
                 **deepstack,
             )
-        keys = torch.stack(keys, dim=1)
+        by_layer = zip(outputs, attentions, strict=True)
+        keys = torch.stack([_by_head(keys, attention.head_dim) for (keys,), attention in by_layer], dim=1)
         values = torch.stack([layer.values[:, :, start:] for layer in cache.layers], dim=1)
         if embeds.ndim == 2:
             keys, values = keys[0], values[0]
@@ -142,26 +145,6 @@ class StockBackbone(ReadingBackbone):
 
 def _message(role: str, text: str) -> dict[str, Any]:
     return {"role": role, "content": [{"type": "text", "text": text}]}
-
-
-@contextmanager
-def unrotated_keys(decoder: PreTrainedModel) -> Iterator[list[Float[Tensor, "batch heads tokens dim"]]]:
-    """The keys of every layer before rotation, while the decoder runs.
-
-    Rotating back what lies in the cache would cost a digit in half precision.
-    """
-    found: list[Tensor] = []
-    hooks = [
-        _key_module(layer.self_attn).register_forward_hook(
-            lambda module, given, keys, dim=layer.self_attn.head_dim: found.append(_by_head(keys, dim))
-        )
-        for layer in decoder.layers
-    ]
-    try:
-        yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _key_module(attention: nn.Module) -> nn.Module:

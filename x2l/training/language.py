@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from einops import einsum, rearrange
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy, rms_norm
 
 from x2l.backbones.video_xl import VideoXL
 from x2l.cache import assemble
 from x2l.compressors.identity import Identity
 from x2l.compressors.vst import VST
+from x2l.engine.hooks import outputs_of
 from x2l.networks.time_code import time_code
 from x2l.training.curriculum import Curriculum, Shape
 from x2l.training.module import TrainingModule
@@ -59,7 +58,7 @@ class LanguageModule(TrainingModule):
     def training_step(self, batch: NeedleBatch, _) -> dict[str, Any]:
         # The middle layer: the words of a name are bound before it, times are compared behind it.
         layers = self.network.model.layers
-        with output_of(layers[len(layers) // 2]) as outputs:
+        with outputs_of([layers[len(layers) // 2]]) as (outputs,):
             logits, labels, kinds = self.answer_logits(batch)
         end = self.backbone.tokenizer.eos_token_id
         losses = {
@@ -123,17 +122,6 @@ class LanguageModule(TrainingModule):
 
     def transfer_batch_to_device(self, batch: NeedleBatch, device: torch.device, _) -> NeedleBatch:
         return batch.to(device)
-
-
-@contextmanager
-def output_of(layer: nn.Module) -> Iterator[list[Tensor]]:
-    """Outputs of a layer, call by call."""
-    outputs: list[Tensor] = []
-    hook = layer.register_forward_hook(lambda module, given, output: outputs.append(output))
-    try:
-        yield outputs
-    finally:
-        hook.remove()
 
 
 def frame_means(batch: NeedleBatch) -> Float[Tensor, "videos chunks frames hidden"]:
