@@ -180,17 +180,17 @@ def saved_bytes(module: X2LModule, num_chunks: int) -> int:
 
 def test_only_the_named_parts_are_trained(folder):
     for parts in (["vst"], ["projector"], ["tower", "projector"], ["vst", "language_model"]):
-        backbone = build_pipeline(Recipe.from_mapping(pipeline_of(folder))).backbone
-        make_trainable(backbone, parts, LoRA())
-        trained = trained_weights(backbone.model)
-        assert {part_of(name) for name in trained} == set(parts)
+        pipeline = build_pipeline(Recipe.from_mapping(pipeline_of(folder)))
+        make_trainable(pipeline, parts, LoRA())
+        trained = trained_weights(pipeline.backbone.model)
+        assert {part_of(name, VideoXL) for name in trained} == set(parts)
     assert any("beacon_embed_tokens" in name for name in trained)
 
 
 def test_adapters_are_on_the_language_model_and_on_vsts_if_asked_for(folder):
-    backbone = build_pipeline(Recipe.from_mapping(pipeline_of(folder))).backbone
-    make_trainable(backbone, ["lora"], LoRA(targets=["q_proj", "beacon_v_proj"]))
-    trained = trained_weights(backbone.model)
+    pipeline = build_pipeline(Recipe.from_mapping(pipeline_of(folder)))
+    make_trainable(pipeline, ["lora"], LoRA(targets=["q_proj", "beacon_v_proj"]))
+    trained = trained_weights(pipeline.backbone.model)
     assert len(trained) == 2 * 2 * 3  # A and B, two layers of each of three decoder layers
     assert all("vision" not in name for name in trained)
     assert any("beacon_v_proj" in name for name in trained)
@@ -211,9 +211,9 @@ def test_what_is_computed_again_is_not_kept(folder, part):
 
 @pytest.mark.parametrize("target", ["none", "input_layernorm"])
 def test_adapters_that_fit_nothing_are_refused(folder, target):
-    backbone = build_pipeline(Recipe.from_mapping(pipeline_of(folder))).backbone
+    pipeline = build_pipeline(Recipe.from_mapping(pipeline_of(folder)))
     with pytest.raises(X2LError, match=f"lora.targets: {target}: unknown, expected one of"):
-        make_trainable(backbone, ["lora"], LoRA(targets=["q_proj", target]))
+        make_trainable(pipeline, ["lora"], LoRA(targets=["q_proj", target]))
 
 
 def test_what_is_trained_is_held_in_fp32_and_saved_as_the_model_is(folder, tmp_path):
@@ -323,7 +323,7 @@ def unbroken(recipe, tmp_path_factory) -> Path:
 
 def test_a_run_leaves_what_was_trained_and_a_folder_with_it_merged(unbroken, folder):
     trained = load_file(unbroken / "trained.safetensors")
-    assert {part_of(name) for name in trained} == {"vst", "lora"}
+    assert {part_of(name, VideoXL) for name in trained} == {"vst", "lora"}
     before, after = (load_file(path / "model.safetensors") for path in (folder, unbroken / "model"))
     assert before.keys() == after.keys()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -350,7 +350,7 @@ def test_logs_for_people_are_beside_it(unbroken):
 
 def test_a_checkpoint_holds_what_is_trained_and_no_more(unbroken):
     stored = torch.load(unbroken / "last.ckpt", weights_only=True)
-    assert {part_of(name) for name in stored["state_dict"]} == {"vst", "lora"}
+    assert {part_of(name, VideoXL) for name in stored["state_dict"]} == {"vst", "lora"}
     assert steps_done(unbroken) == 4
 
 
@@ -628,7 +628,7 @@ def test_lightnings_own_command_line_follows_the_page(tmp_path, monkeypatch):
     assert cli.trainer.global_step == cli.model.num_steps == 2
     assert any(isinstance(callback, BrokenVideos) for callback in cli.trainer.callbacks)
     stored = next(tmp_path.rglob("*.ckpt"))
-    assert {part_of(name) for name in torch.load(stored, weights_only=True)["state_dict"]} == {"vst"}
+    assert {part_of(name, VideoXL) for name in torch.load(stored, weights_only=True)["state_dict"]} == {"vst"}
 
 
 def test_the_benchmark_runs(tmp_path):

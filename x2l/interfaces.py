@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.generation.streamers import BaseStreamer
 
@@ -43,6 +43,7 @@ from x2l.types import (
     VideoIndex,
     X2LError,
 )
+from x2l.weights import collected, fingerprint, load
 
 
 @slot("backbone", maker="from_pretrained")
@@ -195,7 +196,27 @@ class Backbone(ABC):
 
 
 class Part:
-    """A compressor, an oracle or a selector: each may have a say in a question's cache."""
+    """A compressor, an oracle or a selector: each may have weights and a say in a question's cache."""
+
+    weights_file: str | None = None
+    """Where its weights were loaded from: what its spec gives as `weights`."""
+
+    @property
+    def identity(self) -> str:
+        """Fingerprint of the part's own weights; empty without any."""
+        return fingerprint(self.own_weights())
+
+    def own_weights(self) -> nn.Module:
+        """Weights that training may change: parameters, modules and parts among the attributes.
+
+        They are made in `__post_init__`; the pipeline moves them to the backbone's device.
+        """
+        return collected(vars(self))
+
+    def load_weights(self, path: str, field: str = "weights") -> None:
+        """Load what `x2l fit` wrote for this part. Raises X2LError naming `field` if it does not fit."""
+        load(self.own_weights(), path, field)
+        self.weights_file = path
 
     def refine(
         self, levels: Sequence[KV], plan: Plan, question: Question, index: VideoIndex, backbone: Backbone
@@ -255,11 +276,6 @@ class Oracle(Part, ABC):
         described = describe(self) | inner
         decisive = {name: value for name, value in described.items() if name not in self.not_prepared}
         return json.dumps(decisive | ({"weights": self.identity} if self.identity else {}), sort_keys=True)
-
-    @property
-    def identity(self) -> str:
-        """Fingerprint of the oracle's own weights; empty without any."""
-        return ""
 
     def with_inner(self) -> list[Oracle]:
         """This oracle and those in its fields or in lists there: each stores what it prepares by itself."""

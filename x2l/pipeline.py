@@ -70,6 +70,8 @@ class Pipeline:
             raise X2LError(f"positions: expected one of {get_args(Positions)}, got {self.positions!r}")
         for part in (self.compressor, *self.oracle.with_inner()):
             self._require(registry.name_of(type(part)), part.requires)
+        for part in self._parts:
+            part.own_weights().to(self.backbone.device)
 
     def require_frame_features(self) -> None:
         """Raise X2LError if the backbone cannot tell where a scene ends."""
@@ -325,7 +327,7 @@ class Pipeline:
     def _index_recipe(self, video: Footage) -> dict[str, Any]:
         """What the index will say it was made with. Raises X2LError for a field that is not plain data."""
         return {
-            "compressor": registry.describe(self.compressor),
+            "compressor": described(self.compressor),
             "ratios": list(self.ratios),
             "chunk_frames": video.chunk_frames,
         }
@@ -360,6 +362,12 @@ class Pipeline:
         if unknown := dict.fromkeys(self.backbone.unknown_words(" ".join(texts))):
             # 5: the caller of ask() or ask_many(), which no_grad wraps.
             warnings.warn(f"words that the backbone does not know: {', '.join(unknown)}", stacklevel=5)
+
+
+def described(part: Part) -> dict[str, Any]:
+    """A part's spec; weights of its own by what they are, not by where they lie."""
+    spec = registry.describe(part)
+    return spec | {"weights": part.identity} if part.identity else spec
 
 
 def evidence(index: VideoIndex, plan: Plan) -> tuple[Span, ...]:

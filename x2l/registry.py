@@ -36,6 +36,8 @@ SLOTS = {
 """Each slot and the folder of its shipped methods, which is also the group of its entry points."""
 PARTS = ("backbone", "compressor", "oracle", "selector")
 """The slots that a pipeline is made of."""
+_WEIGHTS = "weights"
+"""Key of a spec: a file with the part's own weights. Not a field, so that no method has to declare it."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +99,17 @@ def build(slot: str, spec: Any, path: str = "") -> Any:
     """The method that `spec` describes: an instance (returned as it is), a name or {name, **fields}.
 
     Fields are checked against the class's annotations; one that is annotated with a slot takes a nested
-    spec. The fields of a backbone are the parameters of its `from_pretrained`.
+    spec. The fields of a backbone are the parameters of its `from_pretrained`. The key `weights` of a
+    compressor, an oracle or a selector is a file of weights that `x2l fit` wrote.
     Raises X2LError naming the dotted path (from `path`) of what is wrong.
     """
     if slot_of(type(spec)) == _known(slot):
         return spec
     make, given = _make_and_fields(slot, spec, path or slot)
+    weights = _weights_of(make, given, path or slot)
     method = make(**arguments(make, given, path or slot, builder))
+    if weights:
+        method.load_weights(weights, join(path or slot, _WEIGHTS))
     if _bases[slot].maker:
         method.built_from = {"name": name_of(type(method)), **_plain(given, slot)}
     return method
@@ -113,6 +119,7 @@ def check(slot: str, spec: Any, path: str = "") -> None:
     """Raise the X2LError that `build` would raise for a wrong name or field, but build nothing."""
     if slot_of(type(spec)) != _known(slot):
         make, given = _make_and_fields(slot, spec, path or slot)
+        _weights_of(make, given, path or slot)
         arguments(make, given, path or slot, _checker)
 
 
@@ -126,9 +133,11 @@ def describe(method: Any) -> dict[str, Any]:
     slot = slot_of(type(method))
     if slot and _bases[slot].maker:
         return dict(method.built_from or {"name": name})
-    return {"name": name} | {
+    described = {"name": name} | {
         f.name: _plain(getattr(method, f.name), f.name) for f in fields(method) if f.init
     }
+    weights = getattr(method, "weights_file", None)
+    return described | {_WEIGHTS: weights} if weights else described
 
 
 def name_of(cls: type) -> str:
@@ -276,6 +285,17 @@ def _make_and_fields(slot: str, spec: Any, path: str) -> tuple[Callable, dict[st
     given = {str(key): value for key, value in spec.items() if key != "name"}
     maker = _bases[slot].maker
     return (getattr(cls, maker) if maker else cls), given
+
+
+def _weights_of(make: Callable, given: dict[str, Any], path: str) -> str | None:
+    """The file that a spec loads weights from, taken out of its fields."""
+    has_own_field = is_dataclass(make) and _WEIGHTS in {f.name for f in fields(make)}
+    if has_own_field or not hasattr(make, "load_weights") or _WEIGHTS not in given:
+        return None
+    weights = given.pop(_WEIGHTS)
+    if not isinstance(weights, str):
+        raise X2LError(f"{join(path, _WEIGHTS)}: expected the path of a safetensors file, got {weights!r}")
+    return weights
 
 
 def builder(cls: type) -> Build | None:

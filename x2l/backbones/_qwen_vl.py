@@ -21,6 +21,10 @@ class QwenVL(StockBackbone):
 
     placeholder = "<|video_pad|>"
     num_axes = 3
+    network_parts: ClassVar[dict[str, str]] = {
+        "projector": r"visual\.(deepstack_)?merger",
+        "tower": r"visual\.",
+    }
     frames_per_step = 2
     needed_settings = (
         "patch_size",

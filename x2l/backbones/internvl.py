@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 from x2l.costs.flops import DecoderSizes, TowerSizes, mlp
 from x2l.costs.sizes import BackboneSizes
@@ -27,6 +28,10 @@ class InternVL(StockBackbone):
     )
 
     model_types = frozenset({"internvl"})
+    network_parts: ClassVar[dict[str, str]] = {
+        "projector": r"multi_modal_projector\.",
+        "tower": r"vision_tower\.",
+    }
     needed_settings = ("size.height", "size.width", "image_mean", "image_std")
 
     def pieces(self, clip: Clip) -> Iterator[str | Block]:

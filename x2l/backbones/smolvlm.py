@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import ClassVar
 
 from x2l.config.settings import value_at
 from x2l.costs.flops import DecoderSizes, TowerSizes, mlp
@@ -31,6 +32,7 @@ class SmolVLM(StockBackbone):
     )
 
     model_types = frozenset({"smolvlm"})
+    network_parts: ClassVar[dict[str, str]] = {"projector": r"connector\.", "tower": r"vision_model\."}
     needed_settings = (
         "max_image_size.longest_edge",
         "image_mean",

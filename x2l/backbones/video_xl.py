@@ -42,6 +42,11 @@ class VideoXL(LanguageModelBackbone):
     )
 
     provides = LanguageModelBackbone.provides | {"vst", "token_grid", "frame_features"}
+    network_parts: ClassVar[dict[str, str]] = {
+        "vst": r"\bbeacon_",
+        "projector": r"mm_projector\.",
+        "tower": r"vision_tower\.",
+    }
     default_model: ClassVar[str | None] = None
     """The checkpoint folder that is meant when none is given."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -80,6 +81,10 @@ class VideoXL2(ReadingBackbone):
     # Who sees which block is decided while it is pre-filled: weights over a whole chunk are not formed.
     provides = ReadingBackbone.provides - {"observe_attention"}
     frames_per_step = 4
+    network_parts: ClassVar[dict[str, str]] = {
+        "projector": r"\b(mm_projector|sae)\.",
+        "tower": r"vision_tower\.",
+    }
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ Keys are stored before rotation and rotated once, when a memory or a cache is ma
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -42,6 +42,14 @@ class LanguageModelBackbone(Backbone):
     )
     num_axes: ClassVar[int] = 1
     """Axes of the rotary embedding: 1 in a line, 3 for time, height and width."""
+    network_parts: ClassVar[Mapping[str, str]] = {}
+    """Parts of the network that can be trained by themselves: a pattern of their weights' names for each.
+
+    The first that fits counts; what fits none is "language_model". While neither "tower" nor "projector" is
+    trained, visual tokens may be kept on disk: these two names mean what they say.
+    """
+    reads_words: ClassVar[bool] = False
+    """Whether there is text between the frames."""
 
     def __init__(
         self,

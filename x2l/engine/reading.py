@@ -52,6 +52,7 @@ class ReadingBackbone(LanguageModelBackbone):
 
     frames_per_step: ClassVar[int] = 1
     """Frames that share their visual tokens."""
+    reads_words = True
 
     @abstractmethod
     def pieces(self, clip: Clip) -> Iterable[str | Block]:

@@ -3,6 +3,7 @@
 out/last.ckpt              from which a stopped run goes on (what is trained, and the optimiser)
 out/trained.safetensors    what was trained, and nothing else; with early_stop, where held-out loss was lowest
 out/model/                 the whole network with it, adapters merged: `x2l ask --backbone` loads it
+out/compressor.safetensors and the like, of parts that have weights of their own: their key `weights`
 out/log.jsonl, out/logs/   one line per video (log-N.jsonl: of process N); CSV and TensorBoard
 out/val.jsonl              one line per look at held-out questions, the first before any step
 """
@@ -20,8 +21,8 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Str
 from lightning.pytorch.utilities import rank_zero_only
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from safetensors.torch import save as serialized
 
-from x2l import registry
 from x2l.errors import X2LError
 from x2l.interfaces import Backbone
 from x2l.recipe import build_pipeline
@@ -33,7 +34,7 @@ from x2l.training.loop import last_checkpoint, train
 from x2l.training.qa_data import BrokenVideos, VideoQADataModule
 from x2l.training.qa_recipe import VideoQARecipe
 from x2l.training.start import let_vsts_gather
-from x2l.training.trainable import make_trainable, merge_adapters, trained_weights
+from x2l.training.trainable import merge_adapters, trained_weights
 from x2l.training.x2l_module import X2LModule
 
 TRAINED, BEST, MERGED, LOGS = "trained.safetensors", "best.safetensors", "model", "logs"
@@ -94,7 +95,7 @@ def _train(recipe: VideoQARecipe, out: Path, accelerator: str, num_workers: int)
 
 def _require_precision(recipe: VideoQARecipe, module: X2LModule) -> None:
     """What is trained is in fp32: beside weights in half precision only autocast can multiply both."""
-    is_mixed = len({weight.dtype for weight in module.network.parameters()}) > 1
+    is_mixed = len({weight.dtype for weight in module.parameters()}) > 1
     if is_mixed and recipe.trains != ["lora"] and recipe.precision == "32-true":
         raise X2LError("precision: expected bf16-mixed with a backbone in half precision, got '32-true'")
 
@@ -102,17 +103,22 @@ def _require_precision(recipe: VideoQARecipe, module: X2LModule) -> None:
 def write_trained(
     trainer: lightning.Trainer, module: X2LModule, path: Path, notes: dict[str, str] | None = None
 ) -> None:
-    """Write what is trained, as it is now: fp32 tensors by their names in the network, and notes beside them.
+    """Write what is trained, as it is now: fp32 tensors by their names, and notes beside them.
 
+    Names are those in the network; weights of another part are under its slot: "compressor.query".
     Every process must call it: some strategies spread the weights.
     """
     state = trainer.strategy.lightning_module_state_dict()
     if trainer.is_global_zero:
-        weights = {f"network.{name}": name for name in trained_weights(module.network)}
-        tensors = {name: state[full].cpu().contiguous() for full, name in weights.items()}
+        tensors = {saved_as(name): state[name].cpu().contiguous() for name in trained_weights(module)}
         with written_whole(path) as partial:
             save_file(tensors, partial, notes)  # without a second copy in memory
     trainer.strategy.barrier()
+
+
+def saved_as(name: str) -> str:
+    """Name in a file of trained weights, of one in the module that trains them."""
+    return name.removeprefix("network.").removeprefix("parts.")
 
 
 def make_module(recipe: VideoQARecipe, data: VideoQADataModule, is_begun: bool) -> X2LModule:
@@ -155,16 +161,19 @@ def make_data(recipe: VideoQARecipe, num_workers: int) -> VideoQADataModule:
 def merge(recipe: VideoQARecipe, trained: Path, folder: Path) -> None:
     """Write the recipe's backbone with what was trained as a checkpoint folder of its own.
 
+    Weights of other parts lie beside it, a file for each.
     Raises X2LError if the weights are not those that the recipe trains.
     """
-    backbone = registry.build("backbone", recipe.answering.backbone)
-    dtype = backbone.model.dtype
-    make_trainable(backbone, recipe.trains, recipe.lora)
-    state, expected = load_file(trained), set(trained_weights(backbone.model))
-    if expected != set(state):
-        odd = min(expected.symmetric_difference(state))
+    pipeline = build_pipeline(recipe.answering)
+    backbone, dtype = pipeline.backbone, pipeline.backbone.model.dtype
+    module = X2LModule(pipeline, trains=recipe.trains, lora=recipe.lora, levels=recipe.levels)
+    state, names = load_file(trained), {saved_as(name): name for name in trained_weights(module)}
+    if {*names} != {*state}:
+        odd = min({*names}.symmetric_difference(state))
         raise X2LError(f"{trained}: expected what the recipe trains, {odd} is in one of them only")
-    backbone.model.load_state_dict(state, strict=False)
+    module.load_state_dict({names[name]: tensor for name, tensor in state.items()}, strict=False)
+    for slot, weights in module.parts.items():
+        write_bytes(folder.parent / f"{slot}.safetensors", serialized(weights.state_dict()))
     merge_adapters(backbone.model)
     _copy_settings(recipe, backbone, folder)
     save(backbone.model.to(dtype), backbone.tokenizer, folder)

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from x2l import registry
 from x2l.data import make_training_data
-from x2l.errors import require
+from x2l.errors import require, unknown
 from x2l.recipe import Recipe as Answering
 from x2l.training.levels import Levels, check_levels
 from x2l.training.recipe import Recipe
-from x2l.training.trainable import LoRA, Part
+from x2l.training.trainable import LoRA, trainable_parts
 from x2l.training.x2l_module import PlanFrom
 from x2l.video import SCENES
 
@@ -35,7 +35,9 @@ class VideoQARecipe(Recipe):
     num_steps: int
     pipeline: dict[str, Any] = field(default_factory=dict)
     """Fields of x2l.recipe.Recipe: the parts as they answer, trained in place."""
-    trains: list[Part] = field(default_factory=lambda: ["vst"])
+    trains: list[str] = field(default_factory=lambda: ["vst"])
+    """Parts of the network ("all", "lora", "language_model", those that its backbone tells apart), or slots
+    whose parts have weights of their own."""
     lora: LoRA = field(default_factory=LoRA)
     vst_start: Literal["kept", "gather"] = "kept"
     """How VSTs start: as the backbone has them (copies of the ordinary projections, where its folder has
@@ -85,7 +87,12 @@ class VideoQARecipe(Recipe):
             require(self.num_steps % every == 0, "val_every", expected, every)
         self.lora.check("lora")
         # Of the module as well; here it is before weights are loaded and anything is written.
-        selector = registry.build("selector", self.answering.check().selector)
+        answering = self.answering.check()
+        known = trainable_parts(registry.get("backbone", answering.backbone["name"]))
+        for i, part in enumerate(self.trains):
+            if part not in known:
+                raise unknown(f"trains.{i}", part, known)
+        selector = registry.build("selector", answering.selector)
         check_levels(self.levels, self.num_steps, selector)
         cuts = self.answering.chunk_frames
         require(cuts != SCENES, "pipeline.chunk_frames", "a number of frames while training", cuts)

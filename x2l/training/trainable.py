@@ -1,30 +1,28 @@
-"""Parts of the network that post-training changes, or adapters of low rank beside its weights."""
+"""What post-training changes: parts of the network, adapters beside its weights, weights of other parts."""
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import peft
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import PreTrainedModel
 
+from x2l import registry
 from x2l.engine.language_model import LanguageModelBackbone
-from x2l.engine.reading import ReadingBackbone
 from x2l.errors import X2LError, require, unknown
+from x2l.interfaces import Part
+from x2l.pipeline import Pipeline
+from x2l.weights import has_any
 
-Part = Literal["all", "vst", "language_model", "projector", "tower", "lora"]
-
-_BY_NAME = {
-    "lora": r"\blora_",
-    "vst": r"\bbeacon_",
-    "projector": r"mm_projector|multi_modal_projector|connector|visual\.(deepstack_)?merger|\bsae\b",
-    "tower": r"vision|visual",
-}
-"""A weight belongs to the first part whose pattern its name holds; the rest is the language model."""
+WITH_WEIGHTS = ("compressor", "oracle", "selector")
+"""Slots whose parts may have weights of their own."""
+_NETWORK = ("all", "lora", "language_model")
+"""What can be trained of any network, besides the parts that its backbone tells apart."""
 
 
 @dataclass(frozen=True)
@@ -47,40 +45,63 @@ class LoRA:
         require(bool(self.targets), f"{path}.targets", "at least one name of a linear layer", self.targets)
 
 
-def part_of(name: str) -> Part:
-    """The part of the network that a weight belongs to, by its name."""
-    found = (part for part, pattern in _BY_NAME.items() if re.search(pattern, name))
+def trainable_parts(backbone: type) -> list[str]:
+    """What `trains` may name for a class of backbones. "all" is its whole network."""
+    return [*_NETWORK, *getattr(backbone, "network_parts", {}), *WITH_WEIGHTS]
+
+
+def part_of(name: str, backbone: LanguageModelBackbone | type[LanguageModelBackbone]) -> str:
+    """The part of the network that a weight belongs to, by its name: an adapter, or the first that fits."""
+    patterns = {"lora": r"\blora_"} | dict(backbone.network_parts)
+    found = (part for part, pattern in patterns.items() if re.search(pattern, name))
     return next(found, "language_model")
 
 
-def is_of_vst(name: str) -> bool:
+def is_of_vst(name: str, backbone: LanguageModelBackbone) -> bool:
     """Whether a weight is one of VSTs or an adapter on one."""
-    return re.search(_BY_NAME["vst"], name) is not None
+    pattern = backbone.network_parts.get("vst")
+    return pattern is not None and re.search(pattern, name) is not None
 
 
-def make_trainable(backbone: LanguageModelBackbone, parts: Sequence[Part], lora: LoRA) -> None:
-    """Let gradients reach these parts of the network and no others; "lora" adds adapters to it.
+def parts_with_weights(pipeline: Pipeline) -> dict[str, Part]:
+    """The parts beside the backbone that have weights of their own, by slot."""
+    parts = {slot: getattr(pipeline, slot) for slot in WITH_WEIGHTS}
+    return {slot: part for slot, part in parts.items() if has_any(part.own_weights())}
+
+
+def make_trainable(pipeline: Pipeline, trains: Sequence[str], lora: LoRA) -> None:
+    """Let gradients reach what `trains` names and nothing else; "lora" adds adapters to the network.
 
     What is trained is held in fp32: in half precision a small step would be rounded away.
-    Raises X2LError for a backbone that is no LanguageModelBackbone, for a part that its network does not
-    have, and for a target that none of its layers is.
+    Raises X2LError for a backbone that is no LanguageModelBackbone, for what the pipeline does not have, and
+    for a target that no layer is. Warns of a part that has weights which were never trained and will not be.
     """
+    backbone = pipeline.backbone
     if not isinstance(backbone, LanguageModelBackbone):
         raise X2LError(
             f"backbone: {type(backbone).__name__} cannot be trained, expected a LanguageModelBackbone"
         )
-    if "lora" in parts:
+    if "lora" in trains:
         _add_adapters(backbone, lora)
-    there = {part_of(name) for name, _ in backbone.model.named_parameters()}
-    for part in parts:
+    learned = parts_with_weights(pipeline)
+    there = {part_of(name, backbone) for name, _ in backbone.model.named_parameters()} | {*learned}
+    for part in trains:
         if part not in there and part != "all":
-            raise X2LError(
-                f"trains: this backbone has no {part}, expected some of {', '.join(sorted(there))}"
-            )
+            raise X2LError(f"trains: nothing to train in {part}, expected some of {', '.join(sorted(there))}")
     for name, parameter in backbone.model.named_parameters():
-        parameter.requires_grad_(part_of(name) in parts or "all" in parts)
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
+        _learn(parameter, part_of(name, backbone) in trains or "all" in trains)
+    for slot, part in learned.items():
+        if slot not in trains and not part.weights_file:
+            name = registry.name_of(type(part))
+            warnings.warn(f"{slot} {name}: has weights that trains does not name, they stay", stacklevel=2)
+        for parameter in part.own_weights().parameters():
+            _learn(parameter, slot in trains)
+
+
+def _learn(parameter: nn.Parameter, learns: bool) -> None:
+    parameter.requires_grad_(learns)
+    if learns:
+        parameter.data = parameter.data.float()
 
 
 def _add_adapters(backbone: LanguageModelBackbone, lora: LoRA) -> None:
@@ -110,10 +131,10 @@ def sees_change(backbone: LanguageModelBackbone) -> bool:
 
     Some models read words between the frames.
     """
-    reads_words = isinstance(backbone, ReadingBackbone)
     embeds_anew = backbone.model.get_input_embeddings().weight.requires_grad
-    sees_anew = any(part_of(name) in ("tower", "projector") for name in trained_weights(backbone.model))
-    return sees_anew or (reads_words and embeds_anew)
+    trained = trained_weights(backbone.model)
+    sees_anew = any(part_of(name, backbone) in ("tower", "projector") for name in trained)
+    return sees_anew or (backbone.reads_words and embeds_anew)
 
 
 def merge_adapters(network: PreTrainedModel) -> None:

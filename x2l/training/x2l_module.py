@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import get_cosine_schedule_with_warmup
 
-from x2l.compressors.vst import VST
 from x2l.errors import X2LError
 from x2l.pipeline import Pipeline, Read
 from x2l.recipe import Recipe, build_pipeline
@@ -25,7 +24,14 @@ from x2l.training.qa_data import VideoQA
 from x2l.training.recomputing import recomputing
 from x2l.training.sharding import shard
 from x2l.training.token_cache import TokenCache
-from x2l.training.trainable import LoRA, Part, is_of_vst, make_trainable, sees_change, trained_weights
+from x2l.training.trainable import (
+    LoRA,
+    is_of_vst,
+    make_trainable,
+    parts_with_weights,
+    sees_change,
+    trained_weights,
+)
 from x2l.types import IndexSpec, Plan, Question, VideoIndex
 
 PlanFrom = Literal["selector", "random"]
@@ -37,7 +43,9 @@ class X2LModule(lightning.LightningModule):
     Gradients flow back through the memory of all chunks.
 
     pipeline: fields of x2l.recipe.Recipe, or its parts already loaded.
-    trains: parts that change; "lora" adds adapters (`lora`). num_steps: optimiser steps, for the schedule.
+    trains: what changes: parts of the network by name, "lora" for adapters (`lora`) beside its weights, or
+        "compressor", "oracle", "selector" for weights of their own.
+    num_steps: optimiser steps, for the schedule.
     levels: ratios by stage; none: those of the pipeline. plan: "selector": the oracle scores and the selector
         chooses, as when a question is asked; "random": a ratio drawn for every chunk.
     token_cache: a folder that keeps visual tokens for the next time that a video comes.
@@ -53,7 +61,7 @@ class X2LModule(lightning.LightningModule):
     def __init__(
         self,
         pipeline: Mapping[str, Any] | Pipeline | None = None,
-        trains: Sequence[Part] = ("vst",),
+        trains: Sequence[str] = ("vst",),
         lora: LoRA | None = None,
         num_steps: int = 1000,
         lr: float = 1e-5,
@@ -68,16 +76,20 @@ class X2LModule(lightning.LightningModule):
         super().__init__()
         is_built = isinstance(pipeline, Pipeline)
         self.pipeline = pipeline if is_built else build_pipeline(Recipe.from_mapping(pipeline or {}).check())
-        make_trainable(self.pipeline.backbone, trains, lora or LoRA())
+        make_trainable(self.pipeline, trains, lora or LoRA())
         check_levels(levels, num_steps, self.pipeline.selector)
         self.network = self.pipeline.backbone.model
-        _require_something_to_learn(self.network, levels, self.pipeline)
+        learned = parts_with_weights(self.pipeline)
+        self.parts = nn.ModuleDict({slot: part.own_weights() for slot, part in learned.items()})
+        _require_something_to_learn(self, levels)
         self.num_steps, self.warmup_share = num_steps, warmup_share
         self.lr, self.weight_decay = lr, weight_decay
         self.levels, self.plan_from, self.recompute, self.seed = list(levels), plan, recompute, seed
         self._kept_in = token_cache
         if token_cache is not None and sees_change(self.pipeline.backbone):
             raise X2LError("token_cache: expected null where training changes what the language model reads")
+        if token_cache is not None and "oracle" in trains:
+            raise X2LError("token_cache: expected null where training changes what the oracle prepares")
         # What does not change is not in a checkpoint, so it is not missing from one either.
         self.strict_loading = False
 
@@ -97,6 +109,9 @@ class X2LModule(lightning.LightningModule):
 
     def configure_model(self) -> None:
         """Shard the network where the strategy asks for it."""
+        if self.device_mesh is not None and self.parts:
+            # A part computes with the tensors that it holds, not with those that would take their place.
+            raise X2LError(f"strategy: fsdp2 cannot shard weights of {', '.join(self.parts)}, expected ddp")
         if self.device_mesh is not None:
             shard(self, self.device_mesh["data_parallel"], ("training_step", "validation_step"))
 
@@ -112,6 +127,8 @@ class X2LModule(lightning.LightningModule):
         report = self.answer(batch, ratios).report()
         if not torch.isfinite(report["loss"]):
             raise X2LError(f"step {self.step + 1}: the loss is {report['loss']:.0f}; a lower lr may help")
+        if not report["loss"].requires_grad:
+            raise X2LError("trains: no answer depends on it, expected weights that the loss reaches")
         self.log_dict(report, batch_size=1)
         return report
 
@@ -186,12 +203,16 @@ class X2LModule(lightning.LightningModule):
         return np.random.default_rng([self.seed, batch.number, *stream.encode()])
 
 
-def _require_something_to_learn(network: nn.Module, levels: Sequence[Levels], pipeline: Pipeline) -> None:
-    """Videos without VSTs teach VSTs nothing: their loss would have no gradient at all."""
-    has_vsts = isinstance(pipeline.compressor, VST) and pipeline.ratios != (1,)
-    if all(map(is_of_vst, trained_weights(network))) and not (
-        has_vsts and not any("1" in stage.ratios for stage in levels)
-    ):
+def _require_something_to_learn(module: X2LModule, levels: Sequence[Levels]) -> None:
+    """Videos that are not compressed teach VSTs and compressors nothing: the loss would have no gradient."""
+    pipeline, trained = module.pipeline, trained_weights(module.network)
+    parts = [slot for slot, weights in module.parts.items() if trained_weights(weights)]
+    if parts not in ([], ["compressor"]) or not all(is_of_vst(name, pipeline.backbone) for name in trained):
+        return
+    is_compressed = pipeline.ratios != (1,) and not any("1" in stage.ratios for stage in levels)
+    if parts and not is_compressed:
+        raise X2LError("trains: a compressor only, expected no video at ratio 1")
+    if not parts and not (is_compressed and "vst" in pipeline.compressor.requires):
         raise X2LError('trains: VSTs only, expected compressor "vst" and no video at ratio 1')
 
 
