@@ -32,7 +32,7 @@ def backbone():
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
     """A small video in chunks of two frames; a file of tests may have another of this name."""
-    return open_video(small_video(tmp_path_factory.mktemp("video")), Sampling(fps=1.0), chunk_frames=2)
+    return open_video(small_video(tmp_path_factory.mktemp("video")), Sampling(fps=1.0))
 
 
 @pytest.fixture

@@ -27,14 +27,14 @@ def digest() -> dict:
     backbone = x2l.build("backbone", "x2l_tiny")
     found = {"kvs": {}, "answers": {}}
     for name in COMPRESSORS:
-        index = _pipeline(backbone, name, "attention").index(open_video(SAMPLE, chunk_frames=10))
+        index = _pipeline(backbone, name, "attention").index(open_video(SAMPLE))
         found["kvs"][name] = {
             str(ratio): _of_kvs([chunk.levels[ratio].materialise() for chunk in index.chunks])
             for ratio in index.ratios
         }
     for name in ORACLES:
         pipeline = _pipeline(backbone, "vst", name)
-        index = pipeline.index(open_video(SAMPLE, chunk_frames=10))
+        index = pipeline.index(open_video(SAMPLE))
         answers = pipeline.ask_many(index, questions())
         found["answers"][name] = [_of_answer(answer) for answer in answers]
     return found

@@ -418,8 +418,8 @@ def test_an_unknown_slot_is_refused(refused):
 
 
 def test_a_third_party_oracle_is_used_by_name(ok, folder):
-    video = open_video(folder / "needles.mp4", Recipe().sampling, chunk_frames=FRAMES_PER_CHUNK)
-    brightness = [clip.frames.mean() for clip in video.clips()]
+    video = open_video(folder / "needles.mp4", Recipe().sampling)
+    brightness = [clip.frames.mean() for clip in video.clips(video.equal_parts(FRAMES_PER_CHUNK))]
     plugin = ["--json", "--plugin", BRIGHTNESS, "--oracle", "brightness"]
     for prefer, order in (("bright", 1), ("dark", -1)):
         data = json.loads(ok(*asking(folder), QUESTION, *plugin, "--set", f"oracle.prefer={prefer}"))

@@ -6,17 +6,20 @@ from dataclasses import fields, replace
 from types import UnionType
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from models import QUESTION, chunks, encoded, index_of, tiny_backbone
 
 from x2l import registry
 from x2l.cache import assemble
+from x2l.chunkers import make_chunker, spelling
 from x2l.compressors.vst import VST
 from x2l.config.fields import parameters
 from x2l.data import make_data
 from x2l.interfaces import Data
 from x2l.types import DROPPED, KV, Level, Question
+from x2l.video import stills_of
 
 RATIOS = (2, 8)
 QUESTIONS = [QUESTION, Question("How many stars are there?", options=("one", "two"))]
@@ -272,3 +275,20 @@ def test_a_selector_works_on_a_single_chunk_and_a_single_ratio(name, backbone, s
     assert selector.choose(torch.zeros(4), index).ratios == (4,) * 4
     alone = replace(index, chunks=index.chunks[:1])
     assert selector.choose(torch.zeros(1), alone).ratios == (4,)
+
+
+@every("chunker")
+@pytest.mark.parametrize("num_frames", [1, 2, 9, 23])
+def test_chunks_are_the_whole_video_in_order(name, num_frames, backbone):
+    """None is empty, none is left out, and the same video is cut alike again."""
+    chunker = build("chunker", name, backbone)
+    assert registry.build("chunker", json.loads(json.dumps(registry.describe(chunker)))) == chunker
+    assert make_chunker(spelling(chunker)) == chunker
+    frames = np.random.default_rng(0).integers(0, 250, (num_frames, 64, 64, 3)).astype(np.uint8)
+    video = stills_of(frames, np.arange(num_frames), "noise")
+    with torch.no_grad():
+        lengths = chunker.lengths(video, backbone)
+        assert chunker.lengths(video, backbone) == lengths
+    assert sum(lengths) == num_frames and min(lengths) > 0
+    if not chunker.requires:
+        assert chunker.lengths(video, None) == lengths

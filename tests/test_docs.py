@@ -92,10 +92,10 @@ def backbone(checkpoint, plugin):
 
 @torch.no_grad()
 def test_the_family_of_the_page_holds_the_law_of_the_page(backbone):
-    sample = open_video(EXAMPLE, Sampling(num_frames=6), chunk_frames=2)
+    sample = open_video(EXAMPLE, Sampling(num_frames=6))
     spaces = {}
     exec(blocks("python")[1], spaces)
-    whole = next(open_video(EXAMPLE, Sampling(num_frames=6), chunk_frames=6).clips())
+    whole = next(open_video(EXAMPLE, Sampling(num_frames=6)).clips())
     (block,), pixels = read_and_seen(backbone, whole)
     before, after = backbone._around_the_video(QUESTION)
     ids = backbone.encode_text(before + "<video>" * len(block.tokens) + after)[None]

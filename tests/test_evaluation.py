@@ -112,7 +112,7 @@ def test_rows_that_share_an_index_ask_what_their_own_pipeline_would_answer(recip
     path, questions = item.path, item.questions
     lines = {(x["row"], x["video"], x["question"]): x for x in read(finished)}
     for row in (row for group in groups for row in group):
-        own = row.pipeline.index(open_video(path, row.recipe.sampling, chunk_frames=2))
+        own = row.pipeline.index(open_video(path, row.recipe.sampling))
         for question in questions:
             line = lines[row.name, path.name, question.id]
             asked = Question(question.text, gold_spans_s=question.gold_spans_s)
@@ -123,7 +123,7 @@ def test_rows_that_share_an_index_ask_what_their_own_pipeline_would_answer(recip
 def test_each_oracle_finds_its_own_features(recipe):
     group = make_rows(Evaluation.load(recipe).rows)[1]
     path = next((recipe.parent / "data" / "videos").glob("*.mp4"))
-    shared = index(group, open_video(path, chunk_frames=2))
+    shared = index(group, open_video(path))
     keys = {row.pipeline.oracle.key for row in group if row.name in ("attention", "cosine")}
     assert all(set(chunk.features) == keys for chunk in shared.chunks)
 

@@ -8,13 +8,15 @@ import torch
 from models import chunks, index_of, index_of_clips, tiny_backbone
 
 from x2l.cache import assemble
+from x2l.chunkers.fixed import Fixed
 from x2l.compressors.identity import Identity
 from x2l.compressors.vst import VST
 from x2l.engine.chunkwise import ChunkCompressor
 from x2l.interfaces import Oracle
 from x2l.oracles.annotated import Annotated
 from x2l.oracles.attention import AttentionScore
-from x2l.pipeline import Pipeline, in_host_memory
+from x2l.pipeline import Pipeline
+from x2l.pipeline.indexing import in_host_memory
 from x2l.rounding import exact_convolutions
 from x2l.selectors.constant import Constant
 from x2l.selectors.top_k import TopK
@@ -121,7 +123,7 @@ class Untold(Identity):
 def test_a_compressor_that_no_recipe_can_name_is_refused_before_the_work(backbone, video, monkeypatch):
     monkeypatch.setattr(backbone, "read", lambda *_: pytest.fail("a frame was read"))
     with pytest.raises(X2LError, match=r"function: .* expected plain data"):
-        Pipeline(backbone, Untold(), Annotated(), Constant(), (1,)).index(video)
+        Pipeline(backbone, Untold(), Annotated(), Constant(), (1,), chunker=Fixed(2)).index(video)
 
 
 # Oracles
@@ -146,7 +148,7 @@ class Mean(Oracle):
 def test_an_oracle_that_asks_others_stores_what_they_need(backbone, video):
     inner = AttentionScore()
     oracle = Mean([Negated(inner), inner, Negated(AttentionScore("cosine"))])
-    pipeline = Pipeline(backbone, VST(), oracle, TopK(1), (2, 8))
+    pipeline = Pipeline(backbone, VST(), oracle, TopK(1), (2, 8), chunker=Fixed(2))
     index, question = pipeline.index(video), Question(QUESTION)
     assert {*index.chunks[0].features} == {inner.key, AttentionScore("cosine").key}  # each once
     scores = torch.tensor(pipeline.plan(question, index).scores)
@@ -163,7 +165,7 @@ def test_an_inner_oracle_needs_what_it_needs(backbone):
         requires = frozenset({"second_sight"})
 
     with pytest.raises(X2LError, match="second_sight"):
-        Pipeline(backbone, VST(), Mean([Demanding()]), TopK(1), (2, 8))
+        Pipeline(backbone, VST(), Mean([Demanding()]), TopK(1), (2, 8), chunker=Fixed(2))
 
 
 @dataclass
@@ -180,7 +182,7 @@ class Features(Oracle):
 
 
 def test_an_oracle_may_look_through_the_backbone(backbone, video):
-    index = Pipeline(backbone, VST(), Features(), TopK(1), (2, 8)).index(video)
+    index = Pipeline(backbone, VST(), Features(), TopK(1), (2, 8), chunker=Fixed(2)).index(video)
     assert Features().score(Question(QUESTION), index, backbone).shape == (len(index.chunks),)
 
 
@@ -191,7 +193,7 @@ class NotANumber(Oracle):
 
 
 def test_a_score_that_is_no_number_is_not_the_best(backbone):
-    pipeline = Pipeline(backbone, VST(), NotANumber(), TopK(1), (2, 8))
+    pipeline = Pipeline(backbone, VST(), NotANumber(), TopK(1), (2, 8), chunker=Fixed(2))
     with pytest.raises(X2LError, match="score of chunk 1 is not a number"):
         pipeline.ask(index_of(backbone, VST()), QUESTION)
 
@@ -200,7 +202,7 @@ def test_a_score_that_is_no_number_is_not_the_best(backbone):
 
 
 def test_an_answer_without_any_chunk_is_a_guess(backbone):
-    pipeline = Pipeline(backbone, VST(), Annotated(), TopK(1, gist_ratio=0), (2, 8))
+    pipeline = Pipeline(backbone, VST(), Annotated(), TopK(1, gist_ratio=0), (2, 8), chunker=Fixed(2))
     with pytest.warns(UserWarning, match="top_k: keeps no chunk"):
         answer = pipeline.ask(index_of(backbone, VST()), QUESTION, max_new_tokens=1)
     assert answer.kv_tokens == 0
@@ -211,7 +213,7 @@ def test_a_backbone_says_where_its_chunks_end(video, monkeypatch):
     read = type(backbone).read
     monkeypatch.setattr(backbone, "read", lambda *args: replace(read(backbone, *args), next_position=None))
     with pytest.raises(X2LError, match="must say next_position"):
-        Pipeline(backbone, VST(), Annotated(), Constant(), (2, 8)).index(video)
+        Pipeline(backbone, VST(), Annotated(), Constant(), (2, 8), chunker=Fixed(2)).index(video)
 
 
 def test_there_are_as_many_options_as_letters():

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from x2l.backbones.video_xl import VideoXL
 from x2l.backbones.video_xl_2 import VideoXL2, groups_of
 from x2l.cache import assemble, concatenate, planned_levels
+from x2l.chunkers.scenes import depth_scores, scene_lengths, split_points
 from x2l.compressors.identity import Identity
 from x2l.compressors.mean_pool import MeanPool
 from x2l.compressors.vst import VST
@@ -21,7 +22,6 @@ from x2l.networks.qwen2_vst import VSTConfig, VSTForCausalLM
 from x2l.networks.video_xl import VideoXLConfig, VideoXLForCausalLM
 from x2l.networks.video_xl_2 import VideoXL2Config, VideoXL2ForCausalLM
 from x2l.preprocessing.pixels import preprocess
-from x2l.scenes import chunk_frames, depth_scores, split_points
 from x2l.types import Chunk, Geometry, IndexSpec, Plan, VideoIndex
 
 FOLDERS = [Path(__file__).parent / "golden"]
@@ -238,7 +238,7 @@ def test_golden_dynamic_chunks(folder, case):
         features = golden[f"depth{number}.cls"]
         close(depth_scores(features), golden[f"depth{number}.depth_scores"])
         assert split_points(features) == expected["split_points"]
-        assert chunk_frames(features) == expected["chunk_frames_after_cap15"]
+        assert scene_lengths(features) == expected["chunk_frames_after_cap15"]
 
 
 def test_geometry_of_the_committed_case():

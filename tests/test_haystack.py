@@ -98,7 +98,7 @@ def test_equal_seeds_write_equal_videos_under_names_of_their_own(tmp_path):
     items = haystack.open(tmp_path / "a", progress=False)
     assert [item.name for item in items] == ["0025-00.mp4", "0025-01.mp4", "0035-00.mp4", "0035-01.mp4"]
     assert all(len(item.questions) == 3 for item in items)
-    video = open_video(items[-1].path, chunk_frames=10)
+    video = open_video(items[-1].path)
     assert (video.num_frames, video.chunks_of(10)) == (35, [10, 10, 10, 5])
     haystack.open(tmp_path / "b", progress=False)
     assert content(tmp_path / "a") == content(tmp_path / "b")

@@ -11,6 +11,7 @@ from pages import blocks
 from x2l import ChunkCompressor, Pipeline, ScorerCompressor
 from x2l.backbones.video_xl import SYSTEM_PROMPT
 from x2l.cache import assemble
+from x2l.chunkers.fixed import Fixed
 from x2l.compressors.identity import Identity
 from x2l.compressors.vst import VST
 from x2l.oracles.attention import AttentionScore
@@ -128,7 +129,7 @@ def test_a_pre_fill_in_blocks_has_no_attention_weights_over_a_chunk():
 @torch.no_grad()
 def test_blocks_show_their_queries_in_the_order_of_the_chunk(video):
     backbone = tiny_video_xl_2()
-    clip = next(open_video(video.path, Sampling(fps=2.0), chunk_frames=8).clips())
+    clip = next(open_video(video.path, Sampling(fps=2.0)).clips([8]))
     prefix = backbone.begin()
     chunk = backbone.read(0, clip, prefix.num_tokens)
     kv, observed = backbone.prefill_observed(chunk, backbone.extend(None, prefix), {"queries", "hidden"})
@@ -152,7 +153,8 @@ def test_training_observes_too(backbone):
 
 def refined(backbone, video, selector=None, compressor=None):
     compressor = compressor or QuestionAware()
-    pipeline = Pipeline(backbone, compressor, AttentionScore(), selector or Constant(2), (2, 8))
+    parts = compressor, AttentionScore(), selector or Constant(2)
+    pipeline = Pipeline(backbone, *parts, (2, 8), chunker=Fixed(2))
     return pipeline, pipeline.index(video)
 
 

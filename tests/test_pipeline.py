@@ -1,6 +1,6 @@
 """The pipeline itself: who is asked what, and features that are added to an index later."""
 
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pytest
@@ -8,10 +8,14 @@ import torch
 from models import index_of, small_video, tiny_backbone
 from stock_models import stock_backbone
 
+from x2l import registry
 from x2l.cache import assemble
+from x2l.chunkers import spelling
+from x2l.chunkers.fixed import Fixed
+from x2l.chunkers.scenes import Scenes
 from x2l.compressors.mean_pool import MeanPool
 from x2l.compressors.vst import VST
-from x2l.interfaces import Oracle
+from x2l.interfaces import Chunker, Oracle
 from x2l.oracles.attention import AttentionScore
 from x2l.pipeline import Pipeline
 from x2l.recipe import Recipe, build_pipeline
@@ -29,8 +33,14 @@ def path(tmp_path_factory):
     return small_video(tmp_path_factory.mktemp("video"))
 
 
-def opened(path, fps: float = 1.0, chunk_frames: int = FRAMES_PER_CHUNK):
-    return open_video(path, Sampling(fps=fps), chunk_frames=chunk_frames)
+def opened(path, fps: float = 1.0):
+    return open_video(path, Sampling(fps=fps))
+
+
+def pipeline_of(backbone, chunker=None, compressor=None, ratios=(2, 8)) -> Pipeline:
+    chunker = chunker or Fixed(FRAMES_PER_CHUNK)
+    parts = compressor or VST(), AttentionScore(), TopK(1)
+    return Pipeline(backbone, *parts, ratios=ratios, chunker=chunker)
 
 
 class Deaf(Oracle):
@@ -48,12 +58,12 @@ def test_no_oracle_is_asked_for_a_plan_that_needs_no_scores(backbone, selector):
 
 
 def test_features_are_added_without_a_second_pre_fill(backbone, path, monkeypatch):
-    first = Pipeline(backbone, VST(), AttentionScore("dot"), TopK(1), ratios=(2, 8))
+    first = replace(pipeline_of(backbone), oracle=AttentionScore("dot"))
     second = replace(first, oracle=AttentionScore("cosine"))
     index, expected = first.index(opened(path)), second.index(opened(path))
     monkeypatch.setattr(type(backbone), "prefill", lambda *_: pytest.fail("pre-fills again"))
-    # Cut as the index is, however the video at hand would be.
-    added = second.with_features(index, opened(path, chunk_frames=3))
+    # Cut as the index is, however this pipeline would.
+    added = replace(second, chunker=Fixed(3)).with_features(index, opened(path))
     for chunk, fresh in zip(added.chunks, expected.chunks, strict=True):
         assert chunk.features.keys() == {first.oracle.key, second.oracle.key}
         features, same = chunk.features[second.oracle.key], fresh.features[second.oracle.key]
@@ -61,7 +71,7 @@ def test_features_are_added_without_a_second_pre_fill(backbone, path, monkeypatc
 
 
 def test_features_of_other_frames_or_another_model_are_refused(backbone, path):
-    pipeline = Pipeline(backbone, VST(), AttentionScore(), TopK(1), ratios=(2, 8))
+    pipeline = pipeline_of(backbone)
     index = pipeline.index(opened(path))
     with pytest.raises(X2LError, match="sampling is"):
         pipeline.with_features(index, opened(path, fps=0.5))
@@ -76,7 +86,7 @@ def two_scenes(num_frames: tuple[int, int]):
     bright, dark = num_frames
     scenes = [rng.integers(200, 250, (bright, 64, 64, 3)), rng.integers(0, 50, (dark, 64, 64, 3))]
     frames = np.concatenate(scenes).astype(np.uint8)
-    return stills_of(frames, np.arange(len(frames)), "scenes", chunk_frames="scenes")
+    return stills_of(frames, np.arange(len(frames)), "scenes")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +95,7 @@ def two_scenes(num_frames: tuple[int, int]):
     [((4, 3), [3, 4]), ((7, 12), [6, 13]), ((3, 20), [2, 15, 6])],
 )
 def test_chunks_are_cut_where_the_picture_changes(backbone, num_frames, lengths):
-    pipeline = Pipeline(backbone, VST(), AttentionScore(), TopK(1), ratios=(2, 8))
+    pipeline = pipeline_of(backbone, Scenes())
     video = two_scenes(num_frames)
     index = pipeline.index(video)
     assert [chunk.num_frames for chunk in index.chunks] == lengths
@@ -96,23 +106,47 @@ def test_chunks_are_cut_where_the_picture_changes(backbone, num_frames, lengths)
 
 
 def test_a_still_video_is_cut_into_tens(backbone):
-    pipeline = Pipeline(backbone, VST(), AttentionScore(), TopK(1), ratios=(2, 8))
+    pipeline = pipeline_of(backbone, Scenes())
     same = np.full((12, 64, 64, 3), 90, np.uint8)
-    index = pipeline.index(stills_of(same, np.arange(12), "same", chunk_frames="scenes"))
+    index = pipeline.index(stills_of(same, np.arange(12), "same"))
     assert [chunk.num_frames for chunk in index.chunks] == [10, 2]
 
 
 def test_a_backbone_that_tells_no_frames_apart_finds_no_scenes(tmp_path):
-    pipeline = Pipeline(stock_backbone("smolvlm", tmp_path), MeanPool(), AttentionScore(), TopK(1))
+    backbone = stock_backbone("smolvlm", tmp_path)
     with pytest.raises(X2LError, match="chunk_frames: scenes: needs frame_features, which smolvlm does not"):
-        pipeline.index(two_scenes((4, 3)))
+        pipeline_of(backbone, Scenes(), MeanPool())
     with pytest.raises(X2LError, match="chunk_frames: scenes: needs frame_features"):
-        build_pipeline(Recipe(compressor={"name": "mean_pool"}, chunk_frames="scenes"), pipeline.backbone)
+        build_pipeline(Recipe(compressor={"name": "mean_pool"}, chunk_frames="scenes"), backbone)
 
 
-def test_scenes_have_no_length_by_themselves():
-    with pytest.raises(X2LError, match="scenes: expected the lengths of its scenes"):
-        next(two_scenes((4, 3)).clips())
+@dataclass
+class BySeconds(Chunker):
+    """A chunk for each stretch of time, as a user would write it; wrong where asked to be."""
+
+    seconds: float = 2.0
+    forgets: int = 0
+
+    def lengths(self, video, backbone, progress=False):
+        counts = np.bincount((video.times_s / self.seconds).astype(int))
+        return counts[: len(counts) - self.forgets].tolist()
+
+
+def test_a_chunker_of_a_users_own_is_spelt_in_a_recipe(backbone, path, monkeypatch):
+    monkeypatch.setattr(registry, "_registered", {slot: {} for slot in registry.SLOTS})
+    registry.register("by_seconds")(BySeconds)
+    recipe = Recipe(chunk_frames={"name": "by_seconds", "seconds": 3.0}, sampling=Sampling(fps=1.0))
+    index = build_pipeline(recipe.check(), backbone).index(path)  # by its path: sampled as the recipe says
+    assert [chunk.num_frames for chunk in index.chunks] == [3, 3, 2]
+    assert index.spec.recipe["chunk_frames"] == {"name": "by_seconds", "seconds": 3.0, "forgets": 0}
+    assert index.spec.video["sampling"] == asdict(recipe.sampling)
+    assert [spelling(cut) for cut in (BySeconds(), Fixed(7), Scenes())] == ["by_seconds", 7, "scenes"]
+    assert spelling(Scenes(max_frames=9)) == {"name": "scenes", "max_frames": 9, "still_frames": 10}
+
+
+def test_chunks_that_are_not_the_video_are_refused(backbone, path):
+    with pytest.raises(X2LError, match=r"chunker .*BySeconds: expected chunks of \d+ frames in all, got \["):
+        pipeline_of(backbone, BySeconds(forgets=1)).index(opened(path))
 
 
 @pytest.mark.parametrize("family", ["video_xl", "qwen2_5_vl", "smolvlm"])
@@ -120,7 +154,7 @@ def test_many_questions_are_answered_as_one_by_one_from_one_cache_for_each_plan(
     family, path, tmp_path, monkeypatch
 ):
     backbone = tiny_backbone() if family == "video_xl" else stock_backbone(family, tmp_path)
-    pipeline = Pipeline(backbone, MeanPool(), AttentionScore(), TopK(1), ratios=(1, 4))
+    pipeline = pipeline_of(backbone, compressor=MeanPool(), ratios=(1, 4))
     index = pipeline.index(opened(path))
     texts = [f"What is the {word}?" for word in ("digit", "colour", "frame", "number", "pattern", "digit")]
     expected = [pipeline.ask(index, text, max_new_tokens=4) for text in texts]
@@ -128,7 +162,7 @@ def test_many_questions_are_answered_as_one_by_one_from_one_cache_for_each_plan(
     assembled = []
     whole = assemble
     monkeypatch.setattr(
-        "x2l.pipeline.assemble",
+        "x2l.pipeline.pipeline.assemble",
         lambda index, plan, *rest: assembled.append(plan) or whole(index, plan, *rest),
     )
     answers = pipeline.ask_many(index, texts, max_new_tokens=4)

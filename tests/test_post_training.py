@@ -110,7 +110,7 @@ class Shown(Footage):
 
     def __init__(self, batch: VideoQA):
         times_s = np.concatenate([clip.times_s for clip in batch.clips])
-        super().__init__(Path(batch.name), times_s, batch.facts.duration_s, Sampling(), batch.chunk_frames)
+        super().__init__(Path(batch.name), times_s, batch.facts.duration_s, Sampling())
         self.frames = np.concatenate([clip.frames for clip in batch.clips])
 
     def _content(self):
@@ -552,7 +552,10 @@ def test_a_run_that_stops_early_keeps_the_weights_with_the_lowest_loss(folder, t
         ("trains=[]", "trains: expected at least one part"),
         ("lr=0", "lr: expected a positive number, got 0"),
         ("pipeline.compressor=vts", "did you mean 'vst'"),
-        ("pipeline.chunk_frames=scenes", "pipeline.chunk_frames: expected a number of frames while training"),
+        (
+            "pipeline.chunk_frames=scenes",
+            "pipeline.chunk_frames: scenes needs frame_features of a backbone",
+        ),
         ("vst_start=gather", "vst_start: expected kept with this backbone"),
         ("vst_start=gather trains=[lora]", "trains: expected vst or all with vst_start"),
         ("lora.rank=0", "lora.rank: expected 1 or more, got 0"),

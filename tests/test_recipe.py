@@ -69,7 +69,7 @@ def test_a_file_with_every_key(tmp_path):
         ("ratios: [2, 2]", ["ratios", "different"]),
         ("ratios: [2.5]", ["ratios.0", "int", "2.5"]),
         ("chunk_frames: 0", ["chunk_frames", "positive"]),
-        ("chunk_frames: scene", ["chunk_frames: expected int or scenes, got 'scene'"]),
+        ("chunk_frames: scene", ["chunk_frames: expected a positive integer or scenes, got 'scene'"]),
         ("positions: sideways", ["positions", "contiguous or original"]),
         ("oracle: 3", ["oracle", "name"]),
         ("1: 2", ["1: unknown"]),

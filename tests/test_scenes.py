@@ -6,8 +6,9 @@ import torch
 from models import clip, tiny_backbone
 
 from x2l.backbones.video_xl import VideoXL
+from x2l.chunkers.scenes import Scenes, depth_scores, scene_lengths, split_points
+from x2l.errors import X2LError
 from x2l.preprocessing.pixels import preprocess
-from x2l.scenes import chunk_frames, depth_scores, split_points
 
 
 def looking(*directions: float) -> torch.Tensor:
@@ -19,7 +20,7 @@ def looking(*directions: float) -> torch.Tensor:
 def test_the_deepest_gap_splits():
     features = looking(0, 0, 60, 60)
     assert depth_scores(features).tolist() == pytest.approx([-0.5, 0.5, -0.5])
-    assert split_points(features) == [1] and chunk_frames(features) == [1, 3]
+    assert split_points(features) == [1] and scene_lengths(features) == [1, 3]
 
 
 @pytest.mark.parametrize("num_frames", [1, 2])
@@ -28,17 +29,23 @@ def test_so_few_frames_are_never_split(num_frames):
 
 
 def test_where_nothing_stands_out_there_are_no_scenes():
-    assert chunk_frames(looking(*[30] * 12)) is None
+    assert scene_lengths(looking(*[30] * 12)) is None
 
 
 def test_long_scenes_are_cut_into_fifteens():
-    assert chunk_frames(looking(*[0] * 16, *[90] * 31)) == [15, 15, 15, 2]
-    assert chunk_frames(looking(*[0] * 17, *[90] * 4)) == [15, 1, 5]
+    assert scene_lengths(looking(*[0] * 16, *[90] * 31)) == [15, 15, 15, 2]
+    assert scene_lengths(looking(*[0] * 17, *[90] * 4)) == [15, 1, 5]
+
+
+def test_the_longest_scene_is_a_field():
+    assert scene_lengths(looking(*[0] * 16, *[90] * 4), 8) == [8, 7, 5]
+    with pytest.raises(X2LError, match=r"chunk_frames.max_frames: expected 1 or more, got 0"):
+        Scenes(max_frames=0)
 
 
 def test_a_first_scene_of_no_frames_is_left_out():
     features = looking(0, 90, 90, 90, 90, 90)
-    assert split_points(features) == [0] and chunk_frames(features) == [6]
+    assert split_points(features) == [0] and scene_lengths(features) == [6]
 
 
 @pytest.mark.parametrize("layer", [-1, -2])

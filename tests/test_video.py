@@ -186,7 +186,6 @@ def test_bad_sampling(fields, message):
     ("options", "message"),
     [
         ({"reader": "decrod"}, "did you mean 'decord'"),
-        ({"chunk_frames": 0}, "chunk_frames: expected a positive integer or scenes, got 0"),
         ({"reader": "decord", "salvage": True}, "cannot salvage"),
     ],
 )
@@ -196,10 +195,10 @@ def test_bad_options(files, options, message):
 
 
 def test_clips_are_chunks_with_a_ragged_last_one(files):
-    video = open_video(files["h264"], Sampling(num_frames=23), chunk_frames=10)
+    video = open_video(files["h264"], Sampling(num_frames=23))
     sizes = [clip.frames.shape for clip in video.clips()]
     assert sizes == [(10, HEIGHT, WIDTH, 3), (10, HEIGHT, WIDTH, 3), (3, HEIGHT, WIDTH, 3)]
-    assert video.chunks_of(10) == [10, 10, 3]
+    assert video.equal_parts(10) == [10, 10, 3]
     cut = [1, 15, 7]
     assert [len(clip.frames) for clip in video.clips(cut)] == cut
     assert [clip.first_frame for clip in video.clips(cut)] == [0, 1, 16]
@@ -209,7 +208,8 @@ def test_clips_are_chunks_with_a_ragged_last_one(files):
 @pytest.mark.parametrize("reader", ["decord", "pyav"])
 def test_only_the_clip_in_hand_is_alive(files, reader):
     alive: list[weakref.ref] = []
-    for clip in open_video(files["h264"], EVERY_FRAME, reader, chunk_frames=5).clips():
+    video = open_video(files["h264"], EVERY_FRAME, reader)
+    for clip in video.clips(video.equal_parts(5)):
         alive.append(weakref.ref(clip.frames))
         del clip
         gc.collect()
@@ -233,7 +233,7 @@ def count_decoded(monkeypatch) -> list[int]:
 
 def test_frames_are_decoded_when_asked_for(files, monkeypatch):
     converted, decoded = count_conversions(monkeypatch), count_decoded(monkeypatch)
-    clips = open_video(files["h264"], EVERY_FRAME, "pyav", chunk_frames=5).clips()
+    clips = open_video(files["h264"], EVERY_FRAME, "pyav").clips([5])
     next(clips)
     assert len(converted) == 5
     assert len(decoded) <= 6

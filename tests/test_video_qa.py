@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from video_files import cut_short, picture, shown_index
 
 from x2l.backbones.x2l_tiny import X2LTiny
+from x2l.chunkers.fixed import Fixed
 from x2l.cli import main
 from x2l.compressors.identity import Identity
 from x2l.data import make_training_data as make_source
@@ -92,11 +93,11 @@ def records(root) -> str:
 
 
 def test_a_folder_of_pictures_is_a_video_of_one_frame_a_second_in_natural_order(root):
-    footage = open_video(root / "frames", chunk_frames=5)
+    footage = open_video(root / "frames")
     assert isinstance(footage, Stills) and shown(footage) == list(range(12))
     assert footage.times_s.tolist() == list(range(12)) and footage.duration_s == 12
-    assert [len(clip.frames) for clip in footage.clips()] == [5, 5, 2]
-    assert [clip.first_frame for clip in footage.clips()] == [0, 5, 10]
+    assert [len(clip.frames) for clip in footage.clips(footage.equal_parts(5))] == [5, 5, 2]
+    assert [clip.first_frame for clip in footage.clips([5, 5, 2])] == [0, 5, 10]
     assert (footage.num_frames, footage.lost_share) == (12, 0)
     assert footage.facts == next(footage.clips()).video
 
@@ -172,10 +173,6 @@ def test_the_frames_between_two_times(root):
         (lambda root: open_video(root / "long"), "long: is a directory without pictures"),
         (lambda root: open_stills(()), "pictures: expected at least one, got none"),
         (lambda root: open_stills(root / "frames", fps=0.0), "fps: expected .* above 0, got 0.0"),
-        (
-            lambda root: open_stills(root / "frames", chunk_frames=0),
-            "chunk_frames: expected a positive integer",
-        ),
         (lambda root: open_video(root / "frames", reader="pyav"), "frames: is made of pictures, a reader"),
         (lambda root: open_video(root / "frames", salvage=True), "frames: is made of pictures, .*salvage"),
     ],
@@ -190,7 +187,7 @@ def test_a_damaged_picture_is_one_line_that_names_it(tmp_path, suffix):
     write_pictures(tmp_path / "cut", range(3), "{}." + suffix)
     path = tmp_path / "cut" / f"1.{suffix}"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    footage = open_video(tmp_path / "cut", chunk_frames=1)
+    footage = open_video(tmp_path / "cut")
     with pytest.raises(X2LError, match="not a picture, or a damaged one") as caught:
         shown(footage)
     assert str(path) in str(caught.value)
@@ -221,10 +218,10 @@ def test_a_folder_of_pictures_is_indexed_and_asked(root, tmp_path, capsys):
     assert main(["ask", str(root / "frames"), "How many bells?", *options]) == 0
     chunks = json.loads(capsys.readouterr().out)["chunks"]
     assert len(chunks) == 3
-    pipeline = Pipeline(tiny_backbone(), Identity(), Annotated(), Constant(1), ratios=(1,))
-    index = pipeline.index(open_video(root / "frames", chunk_frames=4))
+    pipeline = Pipeline(tiny_backbone(), Identity(), Annotated(), Constant(1), (1,), chunker=Fixed(4))
+    index = pipeline.index(open_video(root / "frames"))
     assert [chunk.num_frames for chunk in index.chunks] == [4, 4, 4]
-    again = pipeline.with_features(index, open_video(root / "frames", chunk_frames=4))
+    again = pipeline.with_features(index, open_video(root / "frames"))
     assert again.spec.video["file"] == "frames"
 
 
@@ -253,7 +250,7 @@ def test_a_record_becomes_one_question_for_every_turn(root):
     assert [question.id for question in sample.questions] == ["inv_4-0", "inv_4-1"]
     assert {question.group for question in sample.questions} == {"made"}
     assert all(question.gold_spans_s == ((0.5, 1.5), (2.0, 3.0)) for question in sample.questions)
-    footage = sample.open(EVERY_FRAME, 10)
+    footage = sample.open(EVERY_FRAME)
     assert shown(footage) == list(range(4, 10)) and sample.asked(footage) == sample.questions
 
 
@@ -278,7 +275,7 @@ def test_lines_of_json_are_records_too(root, tmp_path):
     source = Llava(write(tmp_path / "records.jsonl", lines.replace("And then?", "And\u2028then?")), str(root))
     assert source.ids() == ["inv_3", "inv_5"]
     assert source.sample(1).questions[1].text == "And\u2028then?"
-    assert shown(source.sample(1).open(EVERY_FRAME, 10))[0] == 5
+    assert shown(source.sample(1).open(EVERY_FRAME))[0] == 5
 
 
 def test_folders_of_frames_and_pictures_are_opened_as_such(root):
@@ -290,7 +287,7 @@ def test_folders_of_frames_and_pictures_are_opened_as_such(root):
         {"video": "video.mp4", "conversations": turns("Who?", "He.")},
     ]
     source = Llava(write(root / "kinds.json", data), fps=4.0)
-    opened = [source.sample(number).open(EVERY_FRAME, 10) for number in range(4)]
+    opened = [source.sample(number).open(EVERY_FRAME) for number in range(4)]
     assert [footage.num_frames for footage in opened] == [12, 2, 1, 6]
     assert [footage.duration_s for footage in opened][:3] == [3.0, 0.5, 0.25]
     assert shown(opened[1]) == [2, 0]
@@ -306,11 +303,11 @@ def test_gold_frames_become_seconds_when_the_video_is_opened(root):
     ]
     source = Llava(write(root / "gold.json", data))
     samples = [source.sample(number) for number in range(4)]
-    asked = [sample.asked(sample.open(Sampling(num_frames=2), 10))[1] for sample in samples[:3]]
+    asked = [sample.asked(sample.open(Sampling(num_frames=2)))[1] for sample in samples[:3]]
     np.testing.assert_allclose(asked[0].gold_spans_s, ((0.5, 1.5), (2.5, 3.0)), atol=1e-3)
     assert asked[1].gold_spans_s == ((4.0, 5.0),) and asked[2].gold_spans_s == ((0.0, 1.0),)
     with pytest.raises(X2LError, match=r"video\.mp4: has no frame 6, expected one of its 6"):
-        samples[3].asked(samples[3].open(Sampling(), 10))
+        samples[3].asked(samples[3].open(Sampling()))
 
 
 @pytest.mark.parametrize(
@@ -410,12 +407,12 @@ def test_needles_are_drawn_anew_from_seed_and_number():
     source, longer = make_source(NEEDLES, "data"), make_source(NEEDLES | {"num": 50}, "data")
     samples = [source.sample(number) for number in range(5)]
     assert [longer.sample(number).questions for number in range(5)] == [one.questions for one in samples]
-    footage = [sample.open(Sampling(), 2) for sample in samples]
+    footage = [sample.open(Sampling()) for sample in samples]
     assert {opened.num_frames for opened in footage} <= {6, 8, 10} and len(source) == 5
     assert len({opened.num_frames for opened in footage}) > 1
     assert len({opened.fingerprint()["sha256"] for opened in footage}) == 5
-    assert footage[0].fingerprint() == longer.sample(0).open(Sampling(), 2).fingerprint()
-    assert next(footage[0].clips()).frames.shape == (2, 256, 256, 3)
+    assert footage[0].fingerprint() == longer.sample(0).open(Sampling()).fingerprint()
+    assert next(footage[0].clips([2])).frames.shape == (2, 256, 256, 3)
     assert footage[0].duration_s == footage[0].num_frames
     assert len({sample.name for sample in samples}) == 5
 
@@ -469,7 +466,7 @@ def test_vico_asks_for_the_temporal_order_of_captions_that_occur_once(root, tmp_
         letters[letter] += 1
         texts[right] += 1
     assert len(letters) == num_options and len(texts) > 1
-    opened = [source.sample(number).open(EVERY_FRAME, 10) for number in range(4)]
+    opened = [source.sample(number).open(EVERY_FRAME) for number in range(4)]
     assert [shown(footage)[0] for footage in opened] == [1, 9, 1, 9], "videos take turns"
 
 
@@ -567,7 +564,7 @@ def test_a_batch_is_a_decoded_video_with_its_questions(records, root):
     data = data_of(records)
     batch = next(iter(data.train_dataloader()))
     number = int(batch.name[4:])
-    video = open_video(root / place_of(number), chunk_frames=4)
+    video = open_video(root / place_of(number))
     assert [len(clip.frames) for clip in batch.clips] == [4, 2]
     assert [shown_index(frame) for clip in batch.clips for frame in clip.frames] == shown(video)
     assert (batch.facts, batch.fingerprint) == (video.facts, video.fingerprint())
@@ -635,7 +632,7 @@ def test_what_loads_can_be_sent_to_another_process(records, root, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"chunk_frames": 0}, "chunk_frames: expected 1 or more, got 0"),
+        ({"chunk_frames": 0}, "chunk_frames: expected a positive integer or scenes, got 0"),
         ({"num_steps": 0}, "num_steps: expected 1 or more"),
         ({"accumulate": 0}, "accumulate: expected 1 or more"),
         ({"seed": -1}, "seed: expected 0 or more"),

@@ -22,6 +22,7 @@ _HOMES = {
     "ScorerCompressor": "x2l.engine.chunkwise",
     "Oracle": "x2l.interfaces",
     "Selector": "x2l.interfaces",
+    "Chunker": "x2l.interfaces",
     "Data": "x2l.interfaces",
     "Item": "x2l.items",
     "register": "x2l.registry",

@@ -4,6 +4,7 @@
     Compressor  chunks in, several levels of KVs out
     Oracle      how relevant is each chunk to this question?
     Selector    scores in, one ratio per chunk out
+    Chunker     a video in, frames of each chunk out
     Data        videos and what is asked about them, to measure and to train the four
 
 To add a method, subclass one of these in a file of its own; see `x2l.registry` for how it gets a name.
@@ -43,6 +44,7 @@ from x2l.types import (
     VideoIndex,
     X2LError,
 )
+from x2l.video import Footage
 from x2l.weights import collected, fingerprint, load
 
 
@@ -333,6 +335,22 @@ class Selector(Part, ABC):
     @abstractmethod
     def choose(self, scores: Float[Tensor, " chunks"] | None, index: VideoIndex) -> Plan:
         """One requested ratio per chunk. Without scores (None), a default that needs none."""
+
+
+@slot("chunker")
+@dataclass
+class Chunker(ABC):
+    """Says where a video is cut. In recipes it is the field `chunk_frames`."""
+
+    requires: ClassVar[frozenset[str]] = frozenset()
+    """Capabilities that the backbone must provide. Post-training cuts without a backbone: none then."""
+
+    @abstractmethod
+    def lengths(self, video: Footage, backbone: Backbone | None, progress: bool = False) -> list[int]:
+        """Frames of each chunk, in temporal order; together those that are sampled, `video.num_frames`.
+
+        backbone: None while training, for a chunker that requires nothing.
+        """
 
 
 @slot("data")

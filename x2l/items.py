@@ -10,7 +10,7 @@ from pathlib import Path
 from x2l.errors import X2LError
 from x2l.storage.fingerprint import file_fingerprint
 from x2l.types import Question
-from x2l.video import ChunkFrames, Footage, Sampling, open_video
+from x2l.video import Footage, Sampling, open_video
 
 NEEDLE = "needle"
 """The kind of question that a haystack is asked: "needle-25" lies a quarter of the way through."""
@@ -22,8 +22,8 @@ class VideoFile:
 
     path: Path
 
-    def __call__(self, sampling: Sampling, chunk_frames: ChunkFrames) -> Footage:
-        return open_video(self.path, sampling, chunk_frames=chunk_frames)
+    def __call__(self, sampling: Sampling) -> Footage:
+        return open_video(self.path, sampling)
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Item:
 
     name: what answers about the video are filed under; data to evaluate on has none twice.
     questions: ids differ; earlier turns of a conversation are the history of a question.
-    open: (sampling, frames per chunk) to footage; raises X2LError where the video cannot be read.
+    open: a sampling to footage; raises X2LError where the video cannot be read.
     gold_frames: the frames that hold the answers, counted from 0 before sampling, where a record names these
         and no seconds: only the opened video knows when they are shown.
     """
 
     name: str
     questions: tuple[Question, ...]
-    open: Callable[[Sampling, ChunkFrames], Footage]
+    open: Callable[[Sampling], Footage]
     gold_frames: tuple[int, ...] = ()
 
     @classmethod
@@ -62,7 +62,7 @@ class Item:
     def fingerprint(self) -> str:
         """Hash of the video's content. Raises X2LError if it cannot be read."""
         if self.path is None or self.path.is_dir():
-            return self.open(Sampling(), 10).fingerprint()["sha256"]
+            return self.open(Sampling()).fingerprint()["sha256"]
         try:
             return file_fingerprint(self.path)
         except OSError as error:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from x2l import registry
+from x2l.chunkers import as_spec, make_chunker
 from x2l.config.fields import arguments
 from x2l.config.settings import built_from, overridden
 from x2l.errors import X2LError
 from x2l.interfaces import Backbone
 from x2l.pipeline import Pipeline
 from x2l.types import check_ratios
-from x2l.video import SCENES, ChunkFrames, Sampling, check_chunk_frames
+from x2l.video import Sampling
 
 Spec = dict[str, Any]
 """A method as data: {name, **fields}."""
@@ -37,8 +38,9 @@ class Recipe:
     selector: Spec = field(default_factory=DEFAULT_SELECTOR.copy)
     ratios: tuple[int, ...] = (2, 32)
     """Compression levels made of every chunk: tokens in / tokens kept."""
-    chunk_frames: ChunkFrames = 10
-    """Frames per chunk, the last may be shorter; or "scenes": cut where the picture changes (x2l.scenes)."""
+    chunk_frames: Any = 10
+    """Frames per chunk, the last may be shorter; or a chunker by name or {name, **fields}, such as
+    "scenes", which cuts where the picture changes."""
     sampling: Sampling = field(default_factory=Sampling)
     """Frames that are looked at: {num_frames}, or {fps, max_frames}."""
     positions: Literal["contiguous", "original"] = "contiguous"
@@ -46,7 +48,7 @@ class Recipe:
 
     def __post_init__(self):
         check_ratios(self.ratios)
-        check_chunk_frames(self.chunk_frames)
+        registry.check("chunker", as_spec(self.chunk_frames), "chunk_frames")
 
     @classmethod
     def from_mapping(cls, data: Mapping[Any, Any]) -> Recipe:
@@ -95,10 +97,13 @@ def build_pipeline(recipe: Recipe, backbone: Backbone | None = None) -> Pipeline
         {"backbone": backbone} if backbone else {}
     )
     parts = {slot: registry.build(slot, spec) for slot, spec in specs.items()}
-    pipeline = Pipeline(**parts, ratios=recipe.ratios, positions=recipe.positions)
-    if recipe.chunk_frames == SCENES:
-        pipeline.require_frame_features()
-    return pipeline
+    return Pipeline(
+        **parts,
+        ratios=recipe.ratios,
+        positions=recipe.positions,
+        chunker=make_chunker(recipe.chunk_frames),
+        sampling=recipe.sampling,
+    )
 
 
 def _spec(value: Any, key: str) -> Spec:

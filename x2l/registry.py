@@ -31,11 +31,12 @@ SLOTS = {
     "compressor": "x2l.compressors",
     "oracle": "x2l.oracles",
     "selector": "x2l.selectors",
+    "chunker": "x2l.chunkers",
     "data": "x2l.data",
 }
 """Each slot and the folder of its shipped methods, which is also the group of its entry points."""
 PARTS = ("backbone", "compressor", "oracle", "selector")
-"""The slots that a pipeline is made of."""
+"""The slots of a question's way to its answer."""
 _WEIGHTS = "weights"
 """Key of a spec: a file with the part's own weights. Not a field, so that no method has to declare it."""
 

@@ -72,9 +72,7 @@ def remembered(recipe: Recipe) -> dict[str, Any]:
 def open_with(recipe: Recipe, path: str, options: Options) -> Footage:
     """The video, opened; says on stderr what could not be salvaged."""
     reader = options.reader or "auto"
-    video = open_video(
-        path, recipe.sampling, reader, recipe.chunk_frames, options.salvage, progress=not options.quiet
-    )
+    video = open_video(path, recipe.sampling, reader, options.salvage, progress=not options.quiet)
     if video.lost:
         share = f"{100 * video.lost_share:.1f} % of the frames"
         click.echo(f"x2l: warning: {path}: {video.lost} frames lost ({share})", err=True)

@@ -15,7 +15,7 @@ from x2l.errors import X2LError, require
 from x2l.interfaces import Data
 from x2l.items import Item, VideoFile
 from x2l.types import Question
-from x2l.video import ChunkFrames, Footage, Sampling, is_stills, open_stills
+from x2l.video import Footage, Sampling, is_stills, open_stills
 
 Kind = Literal["captions", "pictures", "texts"]
 
@@ -101,9 +101,7 @@ def _questions(record: Record) -> Iterator[Question]:
         )
 
 
-def _open(
-    paths: tuple[Path, ...], is_video: bool, fps: float, sampling: Sampling, chunk_frames: ChunkFrames
-) -> Footage:
+def _open(paths: tuple[Path, ...], is_video: bool, fps: float, sampling: Sampling) -> Footage:
     if is_video and not is_stills(paths[0]):
-        return VideoFile(paths[0])(sampling, chunk_frames)
-    return open_stills(paths[0] if is_video else paths, sampling, chunk_frames, fps)
+        return VideoFile(paths[0])(sampling)
+    return open_stills(paths[0] if is_video else paths, sampling, fps)

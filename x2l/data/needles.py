@@ -17,7 +17,7 @@ from x2l.needles.dataset import DEFAULT_QUESTIONS, checked_counts, write_videos
 from x2l.needles.video_file import compressed
 from x2l.needles.videos import NeedleVideos
 from x2l.types import Question
-from x2l.video import ChunkFrames, Sampling, Stills, stills_of
+from x2l.video import Sampling, Stills, stills_of
 
 _VIDEO, _CODEC = 201, 202
 """Streams of random numbers of one drawn item."""
@@ -138,9 +138,7 @@ class Needles(Data):
         return tuple(q if self.show_options else replace(q, options=()) for q in questions)
 
 
-def _draw(
-    videos: NeedleVideos, name: str, seed: list[int], sampling: Sampling, chunk_frames: ChunkFrames
-) -> Stills:
+def _draw(videos: NeedleVideos, name: str, seed: list[int], sampling: Sampling) -> Stills:
     rng = np.random.default_rng(seed)
     frames = np.stack([compressed(frame, rng) for frame in videos.frames(0)])
-    return stills_of(frames, np.arange(len(frames)) / videos.fps, name, sampling, chunk_frames)
+    return stills_of(frames, np.arange(len(frames)) / videos.fps, name, sampling)

@@ -104,7 +104,7 @@ def _answers(group: list[Row], evaluation: Evaluation, item: Item, results: Resu
     if all(_key(row, item, question) in results.done for question in item.questions for row in group):
         return
     recipe = group[0].recipe
-    footage = item.open(recipe.sampling, recipe.chunk_frames)
+    footage = item.open(recipe.sampling)
     shared = index(group, footage)
     asked = item.asked(footage)
     todo = [(q, row) for q in asked for row in group if _key(row, item, q) not in results.done]

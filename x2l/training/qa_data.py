@@ -11,11 +11,12 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
+from x2l.chunkers import ChunkFrames, make_chunker
 from x2l.config.fields import arguments
 from x2l.data import make_training_data
 from x2l.errors import X2LError, require
 from x2l.interfaces import Data
-from x2l.training.qa_reading import QAReader, named
+from x2l.training.qa_reading import QAReader, named, require_no_backbone
 from x2l.training.qa_reading import VideoQA as VideoQA
 from x2l.training.qa_steps import TrainingVideos, ValidationVideos
 from x2l.video import Sampling
@@ -38,7 +39,7 @@ class VideoQADataModule(lightning.LightningDataModule):
         train: dict[str, Any],
         val: dict[str, Any] | None = None,
         sampling: dict[str, Any] | None = None,
-        chunk_frames: int = 10,
+        chunk_frames: ChunkFrames = 10,
         *,
         num_steps: int,
         accumulate: int = 1,
@@ -49,7 +50,6 @@ class VideoQADataModule(lightning.LightningDataModule):
     ):
         super().__init__()
         for name, value, least in (
-            ("chunk_frames", chunk_frames, 1),
             ("num_steps", num_steps, 1),
             ("accumulate", accumulate, 1),
             ("seed", seed, 0),
@@ -61,7 +61,8 @@ class VideoQADataModule(lightning.LightningDataModule):
         self.train_source = make_training_data(train, "data")
         self.val_source = None if val is None else make_training_data(val, "val")
         self.sampling = Sampling(**arguments(Sampling, sampling or {}, "sampling", lambda _: None))
-        self.chunk_frames, self.max_broken_share = chunk_frames, max_broken_share
+        self.chunker, self.max_broken_share = make_chunker(chunk_frames), max_broken_share
+        require_no_backbone(self.chunker, "chunk_frames")
         self.num_steps, self.accumulate, self.seed = num_steps, accumulate, seed
         self.num_workers, self.questions_per_video = num_workers, questions_per_video
 
@@ -112,7 +113,7 @@ class VideoQADataModule(lightning.LightningDataModule):
     def _reader(self, source: Data) -> QAReader:
         # Of the module, because what it trains decides whether tokens can be kept.
         cache = getattr(self.trainer.lightning_module, "token_cache", None) if self.trainer else None
-        return QAReader(source, self.sampling, self.chunk_frames, self.max_broken_share, cache)
+        return QAReader(source, self.sampling, self.chunker, self.max_broken_share, cache)
 
     def _place(self) -> tuple[int, int]:
         """This device's number, and how many there are."""

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from x2l.chunkers import ChunkFrames, spelling
 from x2l.errors import X2LError
-from x2l.interfaces import Data
+from x2l.interfaces import Chunker, Data
 from x2l.items import Item
 from x2l.training.token_cache import TokenCache
 from x2l.types import Clip, Question, VideoFacts
@@ -26,7 +27,7 @@ class VideoQA:
     """A decoded video and questions about it: what one training step sees.
 
     number: which video of the run this is, on all devices together (of validation: the sample).
-    clips: of `chunk_frames` frames, the last may be shorter. facts, fingerprint: as of x2l.video.Footage.
+    clips: one for each chunk, cut as `chunk_frames` spells. facts, fingerprint: as of x2l.video.Footage.
     Without clips where the tokens of the video are kept.
     skipped: "name: why" for each broken video that was passed over to get to this one.
     """
@@ -34,7 +35,7 @@ class VideoQA:
     name: str
     number: int
     clips: tuple[Clip, ...]
-    chunk_frames: int
+    chunk_frames: ChunkFrames
     facts: VideoFacts
     fingerprint: Mapping[str, Any]
     questions: tuple[Question, ...]
@@ -56,7 +57,7 @@ class QAReader:
 
     source: Data
     sampling: Sampling
-    chunk_frames: int
+    chunker: Chunker
     max_broken_share: float
     """Of the different samples that this process has tried, 0..1."""
     token_cache: TokenCache | None = None
@@ -81,16 +82,16 @@ class QAReader:
         return self._broken[number]
 
     def _decoded(self, sample: Item, number: int) -> VideoQA:
-        footage = sample.open(self.sampling, self.chunk_frames)
+        footage, chunk_frames = sample.open(self.sampling), spelling(self.chunker)
         fingerprint = footage.fingerprint()
         cache = self.token_cache
-        is_kept = cache is not None and cache.path(fingerprint, self.chunk_frames).is_file()
+        is_kept = cache is not None and cache.path(fingerprint, chunk_frames).is_file()
         return VideoQA(
             name=sample.name,
             number=number,
             questions=sample.asked(footage),
-            clips=() if is_kept else tuple(footage.clips()),
-            chunk_frames=self.chunk_frames,
+            clips=() if is_kept else tuple(footage.clips(self.chunker.lengths(footage, None))),
+            chunk_frames=chunk_frames,
             facts=footage.facts,
             fingerprint=fingerprint,
         )
@@ -102,6 +103,16 @@ class QAReader:
                 f"{num} of {tried} videos are broken, more than max_broken_share {self.max_broken_share} "
                 f"allows: {named(self._broken.values())}"
             )
+
+
+def require_no_backbone(chunker: Chunker, field: str) -> None:
+    """Raise X2LError, naming a field, for a chunker that processes which load videos cannot run."""
+    if chunker.requires:
+        needed = ", ".join(sorted(chunker.requires))
+        raise X2LError(
+            f"{field}: {spelling(chunker)} needs {needed} of a backbone, expected what cuts without one "
+            "while training"
+        )
 
 
 def named(lines: Iterable[str]) -> str:

@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from x2l import registry
+from x2l.chunkers import make_chunker
 from x2l.data import make_training_data
 from x2l.errors import require, unknown
 from x2l.recipe import Recipe as Answering
 from x2l.training.levels import Levels, check_levels
+from x2l.training.qa_reading import require_no_backbone
 from x2l.training.recipe import Recipe
 from x2l.training.trainable import LoRA, trainable_parts
 from x2l.training.x2l_module import PlanFrom
-from x2l.video import SCENES
 
 Logger = Literal["csv", "tensorboard", "wandb", "mlflow"]
 
@@ -94,8 +95,7 @@ class VideoQARecipe(Recipe):
                 raise unknown(f"trains.{i}", part, known)
         selector = registry.build("selector", answering.selector)
         check_levels(self.levels, self.num_steps, selector)
-        cuts = self.answering.chunk_frames
-        require(cuts != SCENES, "pipeline.chunk_frames", "a number of frames while training", cuts)
+        require_no_backbone(make_chunker(answering.chunk_frames), "pipeline.chunk_frames")
 
     @property
     def answering(self) -> Answering:

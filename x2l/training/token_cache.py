@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from x2l.chunkers import ChunkFrames
 from x2l.pipeline import Read
 from x2l.storage.files import make_folder, write_bytes
 from x2l.types import Chunk
@@ -32,7 +33,7 @@ class TokenCache:
     folder: Path
     identity: str
 
-    def path(self, fingerprint: Mapping[str, Any], chunk_frames: int) -> Path:
+    def path(self, fingerprint: Mapping[str, Any], chunk_frames: ChunkFrames) -> Path:
         """Path of a video's tokens."""
         decisive = json.dumps([self.identity, dict(fingerprint), chunk_frames], sort_keys=True)
         return self.folder / f"{hashlib.sha256(decisive.encode()).hexdigest()[:32]}.safetensors"

@@ -3,10 +3,8 @@
 file -> scan (timestamps, health) -> Sampling (which frames) -> reader (their pixels) -> Clip ...
 """
 
-from x2l.video.footage import SCENES as SCENES
-from x2l.video.footage import ChunkFrames as ChunkFrames
 from x2l.video.footage import Footage as Footage
-from x2l.video.footage import check_chunk_frames as check_chunk_frames
+from x2l.video.footage import equal_parts as equal_parts
 from x2l.video.sampling import Sampling as Sampling
 from x2l.video.stills import Stills as Stills
 from x2l.video.stills import is_stills as is_stills

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -15,24 +15,18 @@ from x2l.errors import X2LError
 from x2l.types import Clip, VideoFacts
 from x2l.video.sampling import Sampling
 
-SCENES = "scenes"
-"""Instead of a number of frames: chunks are cut where what the frames show changes."""
-ChunkFrames = int | Literal["scenes"]
 
-
-def check_chunk_frames(frames: ChunkFrames) -> None:
-    """Raise X2LError unless it is a positive number of frames or "scenes"."""
-    if frames != SCENES and (isinstance(frames, str) or frames < 1):
-        raise X2LError(f"chunk_frames: expected a positive integer or {SCENES}, got {frames!r}")
+def equal_parts(num: int, size: int) -> list[int]:
+    """Lengths of consecutive parts of `size`; the last may be shorter."""
+    full, rest = divmod(num, size)
+    return [size] * full + [rest] * (rest > 0)
 
 
 class Footage(ABC):
     """The sampled frames of something, decoded as `clips()` are asked for.
 
     Attributes: path, what the frames come from; duration_s and frame_times_s [frames] of the whole; times_s
-    [sampled], seconds of the sampled frames; lost, frames that could not be decoded; chunk_frames, how many
-    make a chunk, or "scenes" for whoever can tell (x2l.scenes).
-    Raises X2LError unless a chunk has at least one frame.
+    [sampled], seconds of the sampled frames; lost, frames that could not be decoded.
     """
 
     lost: int = 0
@@ -43,11 +37,9 @@ class Footage(ABC):
         frame_times_s: Float[np.ndarray, " frames"],
         duration_s: float,
         sampling: Sampling,
-        chunk_frames: ChunkFrames,
     ):
-        check_chunk_frames(chunk_frames)
         self.path, self.frame_times_s, self.duration_s = path, frame_times_s, duration_s
-        self.sampling, self.chunk_frames = sampling, chunk_frames
+        self.sampling = sampling
         self._indices = sampling.indices(frame_times_s)
         self.times_s: Float[np.ndarray, " sampled"] = frame_times_s[self._indices]
 
@@ -60,10 +52,9 @@ class Footage(ABC):
     def facts(self) -> VideoFacts:
         return VideoFacts(self.num_frames, self.duration_s)
 
-    def chunks_of(self, frames: int) -> list[int]:
-        """Frames of each chunk of equal length; the last may be shorter."""
-        full, rest = divmod(self.num_frames, frames)
-        return [frames] * full + [rest] * (rest > 0)
+    def equal_parts(self, frames: int) -> list[int]:
+        """Frames of each of equally long parts; the last may be shorter."""
+        return equal_parts(self.num_frames, frames)
 
     @property
     def lost_share(self) -> float:
@@ -87,18 +78,13 @@ class Footage(ABC):
         ends_s = [*self.frame_times_s[1:].tolist(), self.duration_s]
         return float(self.frame_times_s[first]), ends_s[last]
 
-    def clips(self, lengths: Sequence[int] | None = None) -> Iterator[Clip]:
-        """A clip for each chunk, in order; only the one in hand is held in memory.
+    def clips(self, lengths: Iterable[int] | None = None) -> Iterator[Clip]:
+        """Clips of so many frames each (by default ten), in order; only the one in hand is held in memory.
 
-        lengths: frames of each; by default those of `chunk_frames`.
-        Raises X2LError if a frame cannot be decoded, and for scenes, which need lengths.
+        Raises X2LError if a frame cannot be decoded.
         """
-        if lengths is None:
-            if self.chunk_frames == SCENES:
-                raise X2LError(f"{self.path}: expected the lengths of its {SCENES}")
-            lengths = self.chunks_of(self.chunk_frames)
         start = 0
-        for length in lengths:
+        for length in self.equal_parts(10) if lengths is None else lengths:
             part = slice(start, start + length)
             yield Clip(self._read(self._indices[part]), self.times_s[part], start, self.facts)
             start += length

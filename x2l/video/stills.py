@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 
 from x2l.errors import X2LError
-from x2l.video.footage import ChunkFrames, Footage
+from x2l.video.footage import Footage
 from x2l.video.pictures import PictureFiles, holds_pictures, is_picture, pictures_in
 from x2l.video.sampling import Sampling
 
@@ -55,9 +55,8 @@ class Stills(Footage):
         times_s: Float[np.ndarray, " frames"],
         duration_s: float,
         sampling: Sampling,
-        chunk_frames: ChunkFrames,
     ):
-        super().__init__(path, times_s, duration_s, sampling, chunk_frames)
+        super().__init__(path, times_s, duration_s, sampling)
         self._pictures = pictures
 
     @property
@@ -80,7 +79,6 @@ def is_stills(path: Path) -> bool:
 def open_stills(
     source: str | Path | Sequence[str | Path],
     sampling: Sampling = _SAMPLING,
-    chunk_frames: ChunkFrames = 10,
     fps: float = 1.0,
 ) -> Stills:
     """A folder of frames in natural order, one picture, or pictures in the given order; `fps` a second.
@@ -93,7 +91,7 @@ def open_stills(
     paths = _paths(source)
     path = Path(source) if isinstance(source, str | Path) else paths[0]
     times_s = np.arange(len(paths)) / fps
-    return Stills(path, PictureFiles(paths), times_s, len(paths) / fps, sampling, chunk_frames)
+    return Stills(path, PictureFiles(paths), times_s, len(paths) / fps, sampling)
 
 
 def stills_of(
@@ -101,7 +99,6 @@ def stills_of(
     times_s: Shaped[np.ndarray, "..."],
     name: str,
     sampling: Sampling = _SAMPLING,
-    chunk_frames: ChunkFrames = 10,
 ) -> Stills:
     """Frames that are in memory: uint8 RGB [frames, height, width, 3], with their times in seconds, from 0.
 
@@ -117,7 +114,7 @@ def stills_of(
         raise X2LError(f"{name}: expected {len(frames)} times that ascend from 0, got {times_s.tolist()}")
     last_s = float(times_s[-1])
     duration_s = last_s + (last_s / (len(times_s) - 1) if last_s else 1.0)
-    return Stills(Path(name), FrameArray(frames), times_s, duration_s, sampling, chunk_frames)
+    return Stills(Path(name), FrameArray(frames), times_s, duration_s, sampling)
 
 
 def _paths(source: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:

@@ -11,7 +11,7 @@ from jaxtyping import Int, UInt8
 from x2l.errors import X2LError, unknown
 from x2l.storage.fingerprint import file_fingerprint
 from x2l.video.decord_reader import DecordReader
-from x2l.video.footage import ChunkFrames, Footage
+from x2l.video.footage import Footage
 from x2l.video.pyav_reader import PyAVReader
 from x2l.video.sampling import Sampling
 from x2l.video.scan import Scan, scan
@@ -29,8 +29,8 @@ class Video(Footage):
     unless the file was salvaged.
     """
 
-    def __init__(self, scan: Scan, sampling: Sampling, reader: str, chunk_frames: ChunkFrames, salvage: bool):
-        super().__init__(scan.path, scan.times_s, scan.duration_s, sampling, chunk_frames)
+    def __init__(self, scan: Scan, sampling: Sampling, reader: str, salvage: bool):
+        super().__init__(scan.path, scan.times_s, scan.duration_s, sampling)
         self.native_fps, self.width, self.height = scan.native_fps, scan.width, scan.height
         self.lost = scan.num_lost
         self._scan, self._falls_back = scan, reader == "auto"
@@ -58,7 +58,6 @@ def open_video(
     path: str | Path,
     sampling: Sampling = _SAMPLING,
     reader: str = "auto",
-    chunk_frames: ChunkFrames = 10,
     salvage: bool = False,
     progress: bool = False,
 ) -> Footage:
@@ -74,10 +73,10 @@ def open_video(
     if salvage and reader == "decord":
         raise X2LError("reader 'decord': cannot salvage, expected auto or pyav")
     if not is_stills(path):
-        return Video(scan(path, salvage, progress), sampling, reader, chunk_frames, salvage)
+        return Video(scan(path, salvage, progress), sampling, reader, salvage)
     if salvage or reader != "auto":
         raise X2LError(f"{path}: is made of pictures, a reader and salvage are for video files")
-    return open_stills(path, sampling, chunk_frames)
+    return open_stills(path, sampling)
 
 
 def _make_reader(scan: Scan, reader: str, salvage: bool) -> DecordReader | PyAVReader:

@@ -1,0 +1,133 @@
+"""Index: a video is cut, read, looked at by the oracle, and compressed, chunk by chunk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from x2l import registry
+from x2l.chunkers import spelling
+from x2l.clock import Clock
+from x2l.interfaces import Backbone, Chunker, Compressor, Oracle, Part
+from x2l.types import KV, Chunk, ChunkKV, Clip, IndexSpec, VideoIndex, X2LError
+from x2l.video import Footage, Sampling, open_video
+
+Source = Footage | str | Path
+"""A video that is opened already, or its path."""
+Features = Mapping[str, Mapping[str, Tensor]]
+"""What oracles store about a chunk, by their key."""
+Read = tuple[Chunk, Features]
+"""What the language model reads of a clip, and what the oracle stores of it."""
+
+
+def opened(video: Source, sampling: Sampling, progress: bool) -> Footage:
+    """The video; a path is opened with a sampling."""
+    return video if isinstance(video, Footage) else open_video(video, sampling, progress=progress)
+
+
+def chunk_lengths(chunker: Chunker, video: Footage, backbone: Backbone, progress: bool) -> list[int]:
+    """Frames of each chunk. Raises X2LError if they are not those of the video."""
+    lengths = chunker.lengths(video, backbone, progress)
+    if sum(lengths) != video.num_frames or min(lengths, default=1) < 1:
+        name = registry.name_of(type(chunker))
+        raise X2LError(f"chunker {name}: expected chunks of {video.num_frames} frames in all, got {lengths}")
+    return lengths
+
+
+def clips(video: Footage, lengths: Sequence[int], doing: str, progress: bool) -> Iterator[Clip]:
+    """A clip for each chunk, behind a progress bar."""
+    bar = tqdm(video.clips(lengths), doing, len(lengths), unit="chunk", delay=1, disable=not progress)
+    return iter(bar)
+
+
+def read(
+    backbone: Backbone, oracle: Oracle, clips: Iterable[Clip], position: int, clock: Clock | None = None
+) -> Iterator[Read]:
+    """What the language model reads of each clip, from a position on, and what the oracle stores."""
+    # Where nobody asks for the seconds, nobody waits for a device.
+    clock = clock or Clock(torch.device("cpu"))
+    oracles = {inner.key: inner for inner in oracle.with_inner()}
+    for number, clip in enumerate(clock.spans("decode", clips)):
+        with clock.span("embed"):
+            chunk = backbone.read(number, clip, position)
+            position = chunk.next_position
+        if position is None:
+            name = registry.name_of(type(backbone))
+            raise X2LError(f"backbone {name}: read() must say next_position, where the chunk ends")
+        with clock.span("prepare"), torch.no_grad():
+            features = _prepared(chunk, oracles, backbone)
+        yield chunk, features
+
+
+def _prepared(chunk: Chunk, oracles: Mapping[str, Oracle], backbone: Backbone) -> Features:
+    """What the oracle and those that it asks store of a chunk by their keys, in host memory."""
+    prepared = {key: oracle.prepare(chunk, backbone) for key, oracle in oracles.items()}
+    return {
+        key: {name: tensor.cpu() for name, tensor in features.items()}
+        for key, features in prepared.items()
+        if features
+    }
+
+
+def encode(
+    backbone: Backbone, compressor: Compressor, prefix: KV, read: Iterable[Read], ratios: Sequence[int]
+) -> Iterator[ChunkKV]:
+    """Compress chunks behind the prefix, one after the other, on the backbone's device."""
+    features: dict[int, Features] = {}
+
+    def chunks() -> Iterator[Chunk]:
+        for chunk, prepared in read:
+            features[chunk.index] = prepared
+            yield chunk
+
+    for chunk in compressor.encode(backbone, prefix, chunks(), ratios):
+        yield replace(chunk, features=features.pop(chunk.index))
+
+
+def in_host_memory(chunk: ChunkKV) -> ChunkKV:
+    """Off the device. What is one object stays one object; a level without `to` lies on no device."""
+    kvs = {id(level): level for level in chunk.levels.values()}
+    moved = {key: level.to("cpu") if hasattr(level, "to") else level for key, level in kvs.items()}
+    levels = {ratio: moved[id(level)] for ratio, level in chunk.levels.items()}
+    return replace(chunk, levels=levels)
+
+
+def made_with(compressor: Compressor, ratios: Sequence[int], chunker: Chunker) -> dict[str, Any]:
+    """What an index says it was made with. Raises X2LError for a field that is not plain data."""
+    return {"compressor": described(compressor), "ratios": list(ratios), "chunk_frames": spelling(chunker)}
+
+
+def described(part: Part) -> dict[str, Any]:
+    """A part's spec; weights of its own by what they are, not by where they lie."""
+    spec = registry.describe(part)
+    return spec | {"weights": part.identity} if part.identity else spec
+
+
+def spec_of(backbone: Backbone, recipe: dict[str, Any], video: Footage, clock: Clock) -> IndexSpec:
+    """What an index says of itself."""
+    fingerprint = video.fingerprint()
+    return IndexSpec(backbone.identity, backbone.geometry, recipe, fingerprint, dict(clock.seconds))
+
+
+def require_same_frames(index: VideoIndex, video: Footage) -> None:
+    """Raise X2LError if the index was made from other frames."""
+    made, given = index.spec.video, json.loads(json.dumps(video.fingerprint()))
+    for name in ("sha256", "sampling", "num_frames"):
+        if made.get(name) != given[name]:
+            raise X2LError(f"{video.path}: {name} is {given[name]}, the index was made from {made.get(name)}")
+
+
+def with_features(index: VideoIndex, read: Iterable[Read]) -> VideoIndex:
+    """The index, with what an oracle stores about each chunk beside what others did."""
+    chunks = (
+        replace(chunk, features={**chunk.features, **features})
+        for chunk, (_, features) in zip(index.chunks, read, strict=True)
+    )
+    return replace(index, chunks=tuple(chunks))

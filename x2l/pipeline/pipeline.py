@@ -1,0 +1,184 @@
+"""The four parts, and what can be done with them: index, ask, plan, cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from x2l.cache import FilledCache, Positions, assemble, planned_levels
+from x2l.chunkers.fixed import Fixed
+from x2l.clock import Clock
+from x2l.interfaces import Backbone, Chunker, Compressor, Oracle, Part, Selector
+from x2l.pipeline import asking, indexing
+from x2l.pipeline.asking import Asked, OnText
+from x2l.pipeline.fitting import check_fit, check_levels
+from x2l.pipeline.indexing import Read, Source
+from x2l.storage import store
+from x2l.types import KV, Answer, ChunkKV, Clip, Plan, Question, VideoIndex
+from x2l.video import Sampling
+
+
+@dataclass
+class Pipeline:
+    """Four parts, the levels that are made of a video, and how it is cut and sampled.
+
+    sampling: of a video that is given by its path.
+    Raises X2LError if the backbone does not provide what a part requires, or a field is wrong.
+    """
+
+    backbone: Backbone
+    compressor: Compressor
+    oracle: Oracle
+    selector: Selector
+    ratios: tuple[int, ...] = (2, 32)
+    positions: Positions = "contiguous"
+    chunker: Chunker = field(default_factory=Fixed)
+    sampling: Sampling = field(default_factory=Sampling)
+
+    def __post_init__(self):
+        check_levels(self.ratios, self.positions)
+        check_fit(self.backbone, self.compressor, self.oracle, self.chunker)
+        for part in self._parts:
+            part.own_weights().to(self.backbone.device)
+
+    @torch.no_grad()
+    def index(self, video: Source, progress: bool = False) -> VideoIndex:
+        """Decode, embed and compress a video, chunk by chunk; the index lies in host memory."""
+        video = indexing.opened(video, self.sampling, progress)
+        recipe = indexing.made_with(self.compressor, self.ratios, self.chunker)
+        clock = Clock(self.backbone.device)
+        with clock.span("chunk"):
+            lengths = indexing.chunk_lengths(self.chunker, video, self.backbone, progress)
+        with clock.span("prefill"):
+            prefix = self.backbone.begin(video.facts)
+            read = self.read(indexing.clips(video, lengths, "index", progress), prefix.num_tokens, clock)
+            stored = tuple(indexing.in_host_memory(chunk) for chunk in self.encode(prefix, read))
+        return VideoIndex(prefix.to("cpu"), stored, indexing.spec_of(self.backbone, recipe, video, clock))
+
+    def read(self, clips: Iterable[Clip], position: int, clock: Clock | None = None) -> Iterator[Read]:
+        """What the language model reads of each clip, from a position on, and what the oracle stores.
+
+        The end of `clips` ends the video: an exhausted iterator that is fed again is a video of its own.
+        """
+        return indexing.read(self.backbone, self.oracle, clips, position, clock)
+
+    def encode(self, prefix: KV, read: Iterable[Read]) -> Iterator[ChunkKV]:
+        """Compress chunks behind the prefix, one after the other, on the backbone's device.
+
+        Here and in `read`, gradients flow unless the caller switches them off: training runs the same lines.
+        """
+        return indexing.encode(self.backbone, self.compressor, prefix, read, self.ratios)
+
+    @torch.no_grad()
+    def with_features(self, index: VideoIndex, video: Source, progress: bool = False) -> VideoIndex:
+        """The index plus what this oracle stores about each chunk, cut as it was: no second pre-fill.
+
+        Raises X2LError if the index was made from other frames, or by another model.
+        """
+        store.check(index, self.backbone)
+        video = indexing.opened(video, self.sampling, progress)
+        indexing.require_same_frames(index, video)
+        lengths = [chunk.num_frames for chunk in index.chunks]
+        clips = indexing.clips(video, lengths, "read", progress)
+        return indexing.with_features(index, self.read(clips, index.prefix.num_tokens))
+
+    @torch.no_grad()
+    def ask(
+        self,
+        index: VideoIndex,
+        question: Asked,
+        on_text: OnText | None = None,
+        **generation: Any,
+    ) -> Answer:
+        """Answer from an index. Earlier turns of a conversation are the question's `history`.
+
+        on_text: is given the answer piece by piece. generation: of generate() (max_new_tokens, ...).
+        Raises X2LError if the index was made by another model.
+        """
+        question, clock = asking.checked(question, index, self.backbone), Clock(self.backbone.device)
+        plan, cache = self._planned(index, question, clock)
+        text = asking.write(self.backbone, question, cache, clock, on_text, generation)
+        return asking.answered(index, plan, cache, text, clock)
+
+    @torch.no_grad()
+    def ask_many(
+        self, index: VideoIndex, questions: Sequence[Asked], progress: bool = False, **generation: Any
+    ) -> list[Answer]:
+        """As `ask` for each question, in their order; what has the same plan shares one assembled cache.
+
+        Where a part refines it (`Part.refine`), each question has its own.
+        The assembly and its copy to the device are booked to the first question of a plan.
+        """
+        asked = list(map(partial(asking.checked, index=index, backbone=self.backbone), questions))
+        clocks = [Clock(self.backbone.device) for _ in asked]
+        plans = []
+        for question, clock in zip(asked, clocks, strict=True):
+            with clock.span("score"):
+                plans.append(self.plan(question, index))
+        answers: dict[int, Answer] = {}
+        with tqdm(total=len(asked), desc="ask", unit="question", delay=1, disable=not progress) as bar:
+            for first, *others in asking.alike(plans, self._parts):
+                with clocks[first].span("assemble"):
+                    cache = self.cache(index, plans[first], asked[first])
+                    length = cache.get_seq_length()
+                for i in (first, *others):
+                    text = asking.write(self.backbone, asked[i], cache, clocks[i], None, dict(generation))
+                    cache.crop(length - cache.get_seq_length())
+                    answers[i] = asking.answered(index, plans[i], cache, text, clocks[i])
+                    bar.update()
+        return [answers[i] for i in range(len(asked))]
+
+    @torch.no_grad()
+    def choose(self, index: VideoIndex, question: Question) -> Answer:
+        """Answer a multiple-choice question by the letter that the model finds most likely.
+
+        The letters are compared behind an opening bracket, as the question shows them: "(A) red".
+        Raises X2LError if the question has no options, the model cannot tell the letters apart, or the
+        index was made by another model.
+        """
+        letters = asking.letters(question, self.backbone)
+        question, clock = asking.checked(question, index, self.backbone), Clock(self.backbone.device)
+        plan, cache = self._planned(index, question, clock)
+        with clock.span("first_token"):
+            scores = asking.letter_scores(self.backbone, question, cache, letters)
+        text = question.lettered_options[int(scores.argmax())]
+        answer = asking.answered(index, plan, cache, text, clock)
+        return replace(answer, option_scores=tuple(scores.tolist()))
+
+    @torch.no_grad()
+    def plan(self, question: Question, index: VideoIndex) -> Plan:
+        """Which level of each chunk answers the question: the oracle scores, the selector chooses.
+
+        Warns where no chunk is kept. Raises X2LError for scores that are not one number per chunk.
+        """
+        uses_scores = self.selector.uses_scores
+        scores = asking.scores_of(self.oracle, question, index, self.backbone) if uses_scores else None
+        plan = self.selector.choose(scores, index).with_scores(scores)
+        asking.warn_if_empty(plan, self.selector)
+        return plan
+
+    def cache(self, index: VideoIndex, plan: Plan, question: Question) -> FilledCache:
+        """The cache that a question is answered on: the planned levels, refined by parts that do, joined.
+
+        The one way from a plan to a cache, for training too: gradients flow unless they are switched off.
+        Raises X2LError if the plan does not fit the index.
+        """
+        levels = planned_levels(index, plan)
+        for part in self._parts:
+            levels = part.refine(levels, plan, question, index, self.backbone)
+        return assemble(index, plan, self.backbone, self.positions, levels)
+
+    def _planned(self, index: VideoIndex, question: Question, clock: Clock) -> tuple[Plan, FilledCache]:
+        with clock.span("score"):
+            plan = self.plan(question, index)
+        with clock.span("assemble"):
+            return plan, self.cache(index, plan, question)
+
+    @property
+    def _parts(self) -> tuple[Part, ...]:
+        return self.compressor, self.oracle, self.selector
