@@ -26,12 +26,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from x2l.backbones.x2l_tiny import X2LTiny
 from x2l.cli import main
 from x2l.compressors.identity import Identity
-from x2l.needles.videos import NeedleVideos
-from x2l.oracles import _image_text
-from x2l.oracles._image_text import fingerprint, load
-from x2l.oracles.dual_encoder import WEIGHTS, DualEncoder
-from x2l.training.checkpoint import num_bytes
-from x2l.training.dual_encoder import (
+from x2l.from_scratch.dual_encoder import (
     DualEncoderModule,
     new_dual_encoder,
     own_video,
@@ -39,9 +34,14 @@ from x2l.training.dual_encoder import (
     recalls,
     retrieval_loss,
 )
-from x2l.training.dual_encoder_recipe import DualEncoderRecipe, DualEncoderSizes, TextSizes
+from x2l.from_scratch.dual_encoder_recipe import DualEncoderRecipe, DualEncoderSizes, TextSizes
+from x2l.from_scratch.scene_batches import SceneBatch, SceneBatches, SceneOptions
+from x2l.needles.videos import NeedleVideos
+from x2l.oracles import _image_text
+from x2l.oracles._image_text import fingerprint, load
+from x2l.oracles.dual_encoder import WEIGHTS, DualEncoder
+from x2l.training.checkpoint import num_bytes
 from x2l.training.loop import read_log, steps_done
-from x2l.training.scene_batches import SceneBatch, SceneBatches, SceneOptions
 from x2l.types import Chunk, Question, X2LError
 
 RECIPES = Path(__file__).parent.parent / "recipes"

@@ -23,26 +23,26 @@ from x2l.cli import main
 from x2l.compressors.identity import Identity
 from x2l.compressors.vst import VST
 from x2l.engine.hooks import outputs_of
-from x2l.needles.world import BELL, CARD_COLOURS, FRAME_COLOURS, PATTERNS, SHAPES, write_script
-from x2l.networks.time_code import time_code
-from x2l.oracles.attention import AttentionScore
-from x2l.storage.files import alone_in
-from x2l.training.curriculum import Curriculum, Shape, Stage
-from x2l.training.frames import NeedleFrames, labels_of
-from x2l.training.language import (
+from x2l.from_scratch.curriculum import Curriculum, Shape, Stage
+from x2l.from_scratch.frames import NeedleFrames, labels_of
+from x2l.from_scratch.language import (
     LanguageModule,
     batched,
     encode_batch,
     frame_means,
     retrieval_scores,
 )
+from x2l.from_scratch.needle_batches import NeedleBatches
+from x2l.from_scratch.optim import muon_and_adamw, warmup_then_linear_decay
+from x2l.from_scratch.packing import IGNORED
+from x2l.from_scratch.recipe import TrainingRecipe
+from x2l.from_scratch.start import start_language_model
+from x2l.from_scratch.vision import VisionModule, cells
+from x2l.needles.world import BELL, CARD_COLOURS, FRAME_COLOURS, PATTERNS, SHAPES, write_script
+from x2l.networks.time_code import time_code
+from x2l.oracles.attention import AttentionScore
+from x2l.storage.files import alone_in
 from x2l.training.loop import read_log, steps_done, train
-from x2l.training.needle_batches import NeedleBatches
-from x2l.training.optim import muon_and_adamw, warmup_then_linear_decay
-from x2l.training.packing import IGNORED
-from x2l.training.recipe import TrainingRecipe
-from x2l.training.start import start_language_model
-from x2l.training.vision import VisionModule, cells
 from x2l.types import Chunk, IndexSpec, Plan, Question, VideoIndex, X2LError
 
 RECIPES = Path(__file__).parent.parent / "recipes"

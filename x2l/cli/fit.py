@@ -28,14 +28,26 @@ def fit(
     from lightning.pytorch.utilities import rank_zero_only
 
     from x2l.evaluation.figures import draw_training
+    from x2l.from_scratch.dual_encoder_recipe import DualEncoderRecipe
+    from x2l.from_scratch.recipe import TrainingRecipe
+    from x2l.from_scratch.towers import fit_dual_encoder
+    from x2l.from_scratch.x2l_tiny import fit_x2l_tiny
     from x2l.registry import load_plugin
     from x2l.training.fit import fit as run
     from x2l.training.held_out import HELD_OUT
     from x2l.training.loop import LOG, read_log
+    from x2l.training.post_training import fit_video_qa
+    from x2l.training.qa_recipe import VideoQARecipe
+
+    kinds = {
+        "x2l_tiny": (TrainingRecipe, fit_x2l_tiny),
+        "dual_encoder": (DualEncoderRecipe, fit_dual_encoder),
+        "video_qa": (VideoQARecipe, fit_video_qa),
+    }
 
     for plugin in plugins:
         load_plugin(plugin)
-    folder = run(recipe, out, num_workers=workers, overrides=assignments)
+    folder = run(recipe, out, kinds, num_workers=workers, overrides=assignments)
     if rank_zero_only.rank == 0:  # of the processes that train together, one speaks
         for log in out.rglob(LOG):
             draw_training(read_log(log), read_log(log.with_name(HELD_OUT)), log.parent)

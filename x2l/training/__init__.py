@@ -1,1 +1,1 @@
-"""Training with Lightning, through the very functions that inference uses."""
+"""Post-training with Lightning, through the functions that inference uses; loop and folder of any run."""

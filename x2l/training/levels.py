@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +13,6 @@ from x2l.compressors.identity import Identity
 from x2l.errors import require
 from x2l.interfaces import Selector
 from x2l.pipeline import Pipeline
-from x2l.training.curriculum import check_weights_of_ratios, ratios_of
 from x2l.types import DROPPED, Plan, VideoIndex
 
 
@@ -70,3 +71,24 @@ def at_levels(pipeline: Pipeline, ratios: tuple[int, ...] | None) -> Pipeline:
 def random_plan(index: VideoIndex, rng: np.random.Generator) -> Plan:
     """A ratio drawn for every chunk by itself ("step-random" in Video-XL's scripts)."""
     return Plan(tuple(int(ratio) for ratio in rng.choice(index.ratios, len(index.chunks))))
+
+
+def ratios_of(name: str) -> tuple[int, ...]:
+    """The levels that a way to compress makes: "2/32" has two."""
+    return tuple(int(ratio) for ratio in name.split("/"))
+
+
+def check_weights_of_ratios(weights: dict[str, float], path: str) -> None:
+    """Raise X2LError naming the field under `path` that is no way to compress, or has no weight."""
+    for name in weights:
+        is_name = re.fullmatch(r"[1-9]\d*(/[1-9]\d*)?", name) is not None
+        levels = name.split("/")
+        fits = is_name and (len(levels) == 1 or (len(set(levels)) == 2 and "1" not in levels))
+        require(fits, f"{path}.{name}", '"1", one ratio ("8") or two different ones ("2/32")', name)
+    require_weights(weights, path)
+
+
+def require_weights(weights: dict[str, Any], path: str) -> None:
+    """Raise X2LError naming the field under `path` unless something has a weight and none has less than 0."""
+    fits = sum(weights.values()) > 0 and min(weights.values()) >= 0
+    require(fits, path, "numbers of 0 or more, not all of them 0", weights)

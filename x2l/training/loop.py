@@ -247,3 +247,11 @@ def _quiet():
         finally:
             for log, level in zip(logs, levels, strict=True):
                 log.setLevel(level)
+
+
+def accelerator_of(name: str) -> str:
+    """Lightning's name of it; "auto" is CUDA, if there is a device. Raises X2LError for "gpu" without one."""
+    has_cuda = torch.cuda.is_available()
+    if name == "gpu" and not has_cuda:
+        raise X2LError("accelerator: expected auto or cpu, this PyTorch sees no CUDA device")
+    return ("gpu" if has_cuda else "cpu") if name == "auto" else name

@@ -30,7 +30,7 @@ from x2l.storage.files import make_folder, write_bytes, written_whole
 from x2l.storage.hub import checkpoint_folder, one_line
 from x2l.training.checkpoint import CONFIG, is_complete, save
 from x2l.training.held_out import HeldOutLog
-from x2l.training.loop import last_checkpoint, train
+from x2l.training.loop import accelerator_of, last_checkpoint, train
 from x2l.training.qa_data import BrokenVideos, VideoQADataModule
 from x2l.training.qa_recipe import VideoQARecipe
 from x2l.training.start import let_vsts_gather
@@ -47,20 +47,20 @@ _LOGGERS = {
 }
 
 
-def fit_video_qa(recipe: VideoQARecipe, out: Path, accelerator: str, num_workers: int) -> Path:
+def fit_video_qa(recipe: VideoQARecipe, out: Path, num_workers: int) -> Path:
     """Train what is not trained yet; returns the folder of the merged checkpoint.
 
     Raises X2LError naming what of the recipe cannot be built, read or trained.
     """
     if not (out / TRAINED).is_file():
-        _train(recipe, out, accelerator, num_workers)
+        _train(recipe, out, num_workers)
     # Of the processes that train together, one writes.
     if rank_zero_only.rank == 0 and not is_complete(out / MERGED):
         merge(recipe, out / TRAINED, out / MERGED)
     return out / MERGED
 
 
-def _train(recipe: VideoQARecipe, out: Path, accelerator: str, num_workers: int) -> None:
+def _train(recipe: VideoQARecipe, out: Path, num_workers: int) -> None:
     lightning.seed_everything(recipe.seed, verbose=False)
     # Data first: weights take minutes to load.
     data = make_data(recipe, num_workers)
@@ -70,7 +70,7 @@ def _train(recipe: VideoQARecipe, out: Path, accelerator: str, num_workers: int)
         module,
         data,
         out,
-        accelerator=accelerator,
+        accelerator=accelerator_of(recipe.accelerator),
         precision=recipe.precision,
         checkpoint_every=recipe.checkpoint_every,
         callbacks=_callbacks(recipe, out),

@@ -6,7 +6,7 @@ import lightning
 import torch
 from torch import Tensor
 
-from x2l.training.optim import warmup_then_linear_decay
+from x2l.from_scratch.optim import warmup_then_linear_decay
 
 
 class TrainingModule(lightning.LightningModule):

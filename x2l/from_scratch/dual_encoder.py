@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionModel, PreTrainedTokenizerFast
 
+from x2l.from_scratch.dual_encoder_recipe import DualEncoderSizes
+from x2l.from_scratch.module import TrainingModule
+from x2l.from_scratch.optim import muon_and_adamw
+from x2l.from_scratch.scene_batches import SceneBatch
 from x2l.needles.vocabulary import TURN_END, build_tokenizer
-from x2l.training.dual_encoder_recipe import DualEncoderSizes
-from x2l.training.module import TrainingModule
-from x2l.training.optim import muon_and_adamw
-from x2l.training.scene_batches import SceneBatch
 
 MAX_SCALE = 100.0
 """Of the cosines, as in CLIP."""

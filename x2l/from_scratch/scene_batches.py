@@ -15,6 +15,8 @@ from torch.utils.data import IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from x2l.errors import X2LError, require, unknown
+from x2l.from_scratch.frames import FILE_SIZE, noisy
+from x2l.from_scratch.needle_batches import BACKGROUNDS_PER_VIDEO, DETAILS
 from x2l.items import kind_of
 from x2l.needles import backgrounds
 from x2l.needles.questions import ask_all
@@ -22,9 +24,7 @@ from x2l.needles.render import Renderer
 from x2l.needles.video_file import compressed
 from x2l.needles.world import Script, check_pairs, write_script
 from x2l.preprocessing.pixels import preprocess
-from x2l.training.frames import FILE_SIZE, noisy
 from x2l.training.loop import own_steps
-from x2l.training.needle_batches import BACKGROUNDS_PER_VIDEO, DETAILS
 from x2l.types import Question
 
 KINDS = ("detail", "scoped", "pair", "before")

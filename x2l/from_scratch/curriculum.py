@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -12,6 +10,7 @@ from jaxtyping import Float
 from x2l.errors import require, unknown
 from x2l.needles.questions import TEMPLATES
 from x2l.needles.world import MAX_UNIQUE_PAIRS, NUM_PAIRS, check_pairs
+from x2l.training.levels import check_weights_of_ratios, ratios_of, require_weights
 
 TOKENS_PER_QUESTION = 20
 
@@ -61,7 +60,7 @@ class Stage:
         for kind in self.questions:
             if kind not in TEMPLATES:
                 raise unknown(f"{path}.questions.{kind}", kind, TEMPLATES)
-        _require_weights(self.questions, f"{path}.questions")
+        require_weights(self.questions, f"{path}.questions")
 
 
 @dataclass(frozen=True)
@@ -138,23 +137,3 @@ def _draw_detailed(rng: np.random.Generator, num_chunks: int) -> tuple[int, ...]
     """One to four random chunks."""
     count = min(num_chunks, int(rng.integers(1, 5)))
     return tuple(sorted(rng.choice(num_chunks, count, replace=False).tolist()))
-
-
-def ratios_of(name: str) -> tuple[int, ...]:
-    """The levels that a way to compress makes: "2/32" has two."""
-    return tuple(int(ratio) for ratio in name.split("/"))
-
-
-def check_weights_of_ratios(weights: dict[str, float], path: str) -> None:
-    """Raise X2LError naming the field under `path` that is no way to compress, or has no weight."""
-    for name in weights:
-        is_name = re.fullmatch(r"[1-9]\d*(/[1-9]\d*)?", name) is not None
-        levels = name.split("/")
-        fits = is_name and (len(levels) == 1 or (len(set(levels)) == 2 and "1" not in levels))
-        require(fits, f"{path}.{name}", '"1", one ratio ("8") or two different ones ("2/32")', name)
-    _require_weights(weights, path)
-
-
-def _require_weights(weights: dict[str, Any], path: str) -> None:
-    fits = sum(weights.values()) > 0 and min(weights.values()) >= 0
-    require(fits, path, "numbers of 0 or more, not all of them 0", weights)

@@ -17,12 +17,12 @@ from x2l.cache import assemble
 from x2l.compressors.identity import Identity
 from x2l.compressors.vst import VST
 from x2l.engine.hooks import outputs_of
+from x2l.from_scratch.curriculum import Curriculum, Shape
+from x2l.from_scratch.module import TrainingModule
+from x2l.from_scratch.needle_batches import NeedleBatch
+from x2l.from_scratch.optim import muon_and_adamw
+from x2l.from_scratch.packing import IGNORED
 from x2l.networks.time_code import time_code
-from x2l.training.curriculum import Curriculum, Shape
-from x2l.training.module import TrainingModule
-from x2l.training.needle_batches import NeedleBatch
-from x2l.training.optim import muon_and_adamw
-from x2l.training.packing import IGNORED
 from x2l.types import KV, Chunk, IndexSpec, Plan, VideoIndex
 
 TIME_SCALE = 0.1

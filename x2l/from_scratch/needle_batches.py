@@ -15,16 +15,16 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from x2l.backbones.video_xl import VideoXL
+from x2l.from_scratch.curriculum import Curriculum, Shape
+from x2l.from_scratch.frames import noisy
+from x2l.from_scratch.packing import IGNORED, Packed, pack
 from x2l.items import kind_of
 from x2l.needles import backgrounds
 from x2l.needles.questions import GROUPS, ask_all
 from x2l.needles.render import Renderer
 from x2l.needles.world import Script, write_script
 from x2l.preprocessing.pixels import preprocess
-from x2l.training.curriculum import Curriculum, Shape
-from x2l.training.frames import noisy
 from x2l.training.loop import own_steps
-from x2l.training.packing import IGNORED, Packed, pack
 from x2l.types import Question, X2LError
 
 BACKGROUNDS_PER_VIDEO = 6

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from x2l.from_scratch.frames import CARD_LABELS, SCENE_LABELS
+from x2l.from_scratch.module import TrainingModule
+from x2l.from_scratch.optim import muon_and_adamw
 from x2l.networks.video_xl import VideoXLForCausalLM
-from x2l.training.frames import CARD_LABELS, SCENE_LABELS
-from x2l.training.module import TrainingModule
-from x2l.training.optim import muon_and_adamw
 
 
 class VisionModule(TrainingModule):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from x2l.errors import require
+from x2l.from_scratch.scene_batches import SceneOptions
 from x2l.training.recipe import Recipe, require_positive
-from x2l.training.scene_batches import SceneOptions
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Training from nothing: the embedded backbone and the embedded towers."""
