@@ -44,7 +44,7 @@ from x2l.training.checkpoint import num_bytes
 from x2l.training.loop import read_log, steps_done
 from x2l.types import Chunk, Question, X2LError
 
-RECIPES = Path(__file__).parent.parent / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 POOLS = ("mean", "max", "top2_mean")
 QUESTION = Question("Which number does the red star show?", options=("1", "2"))
 TEXT = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}

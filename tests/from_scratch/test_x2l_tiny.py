@@ -45,7 +45,7 @@ from x2l.storage.files import alone_in
 from x2l.training.loop import read_log, steps_done, train
 from x2l.types import Chunk, IndexSpec, Plan, Question, VideoIndex, X2LError
 
-RECIPES = Path(__file__).parent.parent / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 QUESTIONS = {"detail": 3, "exist": 1, "count": 1}
 TOY_SIZES = {
     "hidden_size": 32,

@@ -38,7 +38,7 @@ from x2l.training.qa_data import BrokenVideos, VideoQA, VideoQADataModule
 from x2l.training.qa_steps import TrainingVideos
 from x2l.video import Footage, Sampling, Stills, open_stills, open_video, stills_of
 
-PAGE = Path(__file__).parents[1] / "docs" / "training_data.md"
+PAGE = Path(__file__).parents[2] / "docs" / "training_data.md"
 EVERY_FRAME = Sampling(fps=1000.0, max_frames=None)
 NEEDLES = {"name": "needles", "num": 5, "seed": 3, "chunks": [3, 5], "seconds_per_scene": 2}
 

@@ -22,7 +22,7 @@ from x2l.pipeline import Pipeline
 from x2l.recipe import Recipe
 from x2l.video import open_video
 
-THIRD_PARTY = Path(__file__).parent / "third_party"
+THIRD_PARTY = Path(__file__).parents[1] / "third_party"
 BRIGHTNESS, EVERY_NTH = THIRD_PARTY / "brightness.py", THIRD_PARTY / "every_nth.py"
 NUM_CHUNKS, FRAMES_PER_CHUNK, TOKENS_PER_FRAME = 6, 2, 4
 QUESTION = "How many bells appear in the video?"

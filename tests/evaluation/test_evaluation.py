@@ -27,7 +27,7 @@ from x2l.scoring import is_right
 from x2l.types import Question, X2LError
 from x2l.video import open_video
 
-RECIPES = Path(__file__).parent.parent / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 RECIPE = """
 data: {name: folder, dir: DATA}
 base:
@@ -391,7 +391,7 @@ def test_an_answer_without_a_word_cannot_be_compared():
 
 
 def test_device_and_precision_reach_rows_with_a_backbone_of_their_own():
-    table4 = Path(__file__).parent.parent / "recipes" / "table4.yaml"
+    table4 = Path(__file__).parents[2] / "recipes" / "table4.yaml"
     rows = Evaluation.load(table4, placed={"dtype": "bf16"}).rows
     assert {row.backbone["dtype"] for row in rows.values()} == {"bf16"}
     assert {row.backbone.get("model") for row in rows.values()} == {

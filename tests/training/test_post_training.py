@@ -609,7 +609,7 @@ def test_tokens_are_not_kept_where_the_projector_is_trained(recipe, tmp_path, ca
 # The page and the benchmark
 
 
-PAGE = Path(__file__).parents[1] / "docs" / "post_training.md"
+PAGE = Path(__file__).parents[2] / "docs" / "post_training.md"
 
 
 def blocks() -> list[str]:
@@ -635,7 +635,7 @@ def test_lightnings_own_command_line_follows_the_page(tmp_path, monkeypatch):
 
 
 def test_the_benchmark_runs(tmp_path):
-    script = Path(__file__).parents[1] / "benchmarks" / "training.py"
+    script = Path(__file__).parents[2] / "benchmarks" / "training.py"
     command = [
         sys.executable,
         str(script),
@@ -657,14 +657,14 @@ def test_the_benchmark_runs(tmp_path):
 
 
 def test_the_page_shows_what_was_measured():
-    table = (Path(__file__).parents[1] / "benchmarks" / "training_cpu.md").read_text()
+    table = (Path(__file__).parents[2] / "benchmarks" / "training_cpu.md").read_text()
     assert table.count("\n") > 3 and table in PAGE.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["post_training_4k", "lora"])
 def test_the_recipe_can_be_run(name, tmp_path):
     """Two steps of it, on two videos."""
-    path = Path(__file__).parents[1] / "recipes" / f"{name}.yaml"
+    path = Path(__file__).parents[2] / "recipes" / f"{name}.yaml"
     few = ["num_steps=1", "data.num=2", "data.chunks=[3, 3]", "accumulate=1", "val=null"]
     assert run(path, tmp_path, *few) == 0
     assert (tmp_path / "model" / "config.json").is_file()
@@ -678,7 +678,7 @@ def trained_plain(folder: Path, tmp_path: Path, *assignments: str) -> tuple[dict
     own = {name: weight for name, weight in weights.items() if "beacon_" not in name}
     assert len(own) < len(weights)
     save_file(own, plain / "model.safetensors", {"format": "pt"})
-    path = Path(__file__).parents[1] / "recipes" / "vst_from_qwen2.yaml"
+    path = Path(__file__).parents[2] / "recipes" / "vst_from_qwen2.yaml"
     few = ["num_steps=2", "data.num=2", "data.chunks=[3, 3]", "accumulate=1", "val=null"]
     assert run(path, tmp_path / "out", f"pipeline.backbone.model={plain}", *few, *assignments) == 0
     return load_file(tmp_path / "out" / "model" / "model.safetensors"), own

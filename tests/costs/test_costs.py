@@ -314,7 +314,7 @@ def test_frames_of_a_long_video_share_a_budget():
 
 
 def test_the_benchmark_for_a_gpu_runs_at_a_small_size(monkeypatch, capsys):
-    script = Path(__file__).parents[1] / "benchmarks" / "video_xl_7b.py"
+    script = Path(__file__).parents[2] / "benchmarks" / "video_xl_7b.py"
     options = "--small --device cpu --dtype float32 --frames 20 --turns 1 --tokens 2"
     monkeypatch.setattr("sys.argv", [str(script), *options.split()])
     runpy.run_path(str(script), run_name="__main__")

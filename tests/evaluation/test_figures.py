@@ -19,7 +19,7 @@ from x2l.evaluation.figures import accuracy, curve, draw, draw_training, heatmap
 from x2l.evaluation.recipe import Evaluation
 from x2l.types import X2LError
 
-RECIPES = Path(__file__).parent.parent / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 SPINE = json.loads((RECIPES / "results" / "spine.json").read_text())
 GROUPS = ["detail", "ordering", "counting", "holistic", "all"]
 

@@ -19,7 +19,7 @@ from x2l.needles.world import BELL, write_script
 from x2l.types import X2LError
 from x2l.video import open_video
 
-RECIPES = Path(__file__).parent.parent / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 DEPTHS = (0, 25, 50, 75, 100)
 SMALL = {"seed": 3, "depths": (0, 50, 100), "size": 64, "fps": 1.0}
 

@@ -36,7 +36,7 @@ from x2l.training.x2l_module import X2LModule
 
 def learned_pool_of_the_page() -> type:
     """The class that CONTRIBUTING.md shows."""
-    page = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
+    page = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
     (code,) = (block for block in blocks("python", page) if "class LearnedPool" in block)
     names = {"__name__": __name__}
     exec(code, names)

@@ -31,7 +31,7 @@ class KeyNorm(ScorerCompressor):
 
 def snap_of_the_page():
     """The class that CONTRIBUTING.md shows."""
-    page = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
+    page = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
     (code,) = (block for block in blocks("python", page) if "class Snap" in block)
     names = {"__name__": __name__}
     exec(code, names)
