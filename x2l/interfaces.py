@@ -387,7 +387,7 @@ class Data(ABC):
             raise X2LError("name: writes its videos for an evaluation, expected data to train on")
 
     def kind(self, question: Question) -> str:
-        """What questions are told apart by beside their group; what can be guessed is counted by kind."""
+        """Kind of a question within its group; the share that can be guessed is counted by kind."""
         return question.group
 
     def is_right(self, said: str, question: Question) -> bool:

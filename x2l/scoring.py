@@ -1,4 +1,4 @@
-"""Whether an answer is right, and which chunks it needed."""
+"""Scoring: is an answer right, and which chunks did it need?"""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ from x2l.from_scratch.language import (
 from x2l.from_scratch.needle_batches import NeedleBatches
 from x2l.from_scratch.optim import muon_and_adamw, warmup_then_linear_decay
 from x2l.from_scratch.packing import IGNORED
-from x2l.from_scratch.recipe import TrainingRecipe
+from x2l.from_scratch.recipe import TinyRecipe
 from x2l.from_scratch.start import start_language_model
 from x2l.from_scratch.vision import VisionModule, cells
 from x2l.needles.world import BELL, CARD_COLOURS, FRAME_COLOURS, PATTERNS, SHAPES, write_script
@@ -666,7 +666,7 @@ def test_what_never_compressed_is_a_plain_model(tmp_path):
 
 @pytest.mark.parametrize("name", ["train_tiny", "train_plain"])
 def test_the_recipe_can_be_run(name):
-    recipe = TrainingRecipe.load(RECIPES / f"{name}.yaml")
+    recipe = TinyRecipe.load(RECIPES / f"{name}.yaml")
     stages = recipe.language.stages
     assert Curriculum(stages, recipe.seed).num_steps == sum(stage.num_steps for stage in stages)
 

@@ -13,7 +13,7 @@ ChunkFrames = int | str | dict[str, Any]
 
 
 def as_spec(given: Any) -> str | dict[str, Any]:
-    """What `registry.build` takes: a number is that of fixed chunks. Raises X2LError for anything else."""
+    """The spec that `registry.build` takes; a number is that of fixed chunks. Raises X2LError for others."""
     names = registry.names("chunker")
     if isinstance(given, dict) or (isinstance(given, str) and given in names):
         return given

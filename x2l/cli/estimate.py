@@ -40,7 +40,7 @@ def estimate(
     as_json: bool,
     plugins: tuple[str, ...],
 ) -> None:
-    """What a video costs on a backbone: tokens and bytes of its KVs, peak memory, FLOPs.
+    """Costs of a video on a backbone: tokens and bytes of its KVs, peak memory, FLOPs.
 
     Nothing is loaded: sizes are those of the published model that the backbone is named after, and the
     compressor and selector run on tensors without contents. Where a model has no visual summary tokens,

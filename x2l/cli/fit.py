@@ -29,7 +29,7 @@ def fit(
 
     from x2l.evaluation.figures import draw_training
     from x2l.from_scratch.dual_encoder_recipe import DualEncoderRecipe
-    from x2l.from_scratch.recipe import TrainingRecipe
+    from x2l.from_scratch.recipe import TinyRecipe
     from x2l.from_scratch.towers import fit_dual_encoder
     from x2l.from_scratch.x2l_tiny import fit_x2l_tiny
     from x2l.registry import load_plugin
@@ -40,7 +40,7 @@ def fit(
     from x2l.training.qa_recipe import VideoQARecipe
 
     kinds = {
-        "x2l_tiny": (TrainingRecipe, fit_x2l_tiny),
+        "x2l_tiny": (TinyRecipe, fit_x2l_tiny),
         "dual_encoder": (DualEncoderRecipe, fit_dual_encoder),
         "video_qa": (VideoQARecipe, fit_video_qa),
     }

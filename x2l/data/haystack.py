@@ -59,7 +59,7 @@ class Haystack(Data):
         return [item for length in self.lengths for item in self._open(length, out, progress)]
 
     def asked(self) -> Iterator[list[Question]]:
-        """What is asked about each video, without writing any."""
+        """Questions about each video, without writing any."""
         for videos in map(self._videos, self.lengths):
             yield from map(videos.needles, range(self.num))
 

@@ -99,7 +99,7 @@ class Needles(Data):
         return [Item.of_file(path, questions) for path, questions in written]
 
     def asked(self) -> Iterator[list[Question]]:
-        """What is asked about each video, without writing any."""
+        """Questions about each video, without writing any."""
         if self.is_drawn:
             return (list(item.questions) for item in self.items())
         videos = self._videos(self.seed, self.chunks)

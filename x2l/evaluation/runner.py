@@ -100,7 +100,7 @@ def _answer_all(
 
 
 def _answers(group: list[Row], evaluation: Evaluation, item: Item, results: Results) -> Iterator[Line]:
-    """What the rows of a group have not answered yet about a video; it is indexed only if there is any."""
+    """Answers that a group of rows still owes about a video; it is indexed only if there are any."""
     if all(_key(row, item, question) in results.done for question in item.questions for row in group):
         return
     recipe = group[0].recipe

@@ -7,7 +7,7 @@ from typing import Literal
 
 from x2l.errors import require
 from x2l.from_scratch.scene_batches import SceneOptions
-from x2l.training.recipe import Recipe, require_positive
+from x2l.training.recipe import TrainingRecipe, require_positive
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class DualEncoderSizes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DualEncoderRecipe(Recipe):
+class DualEncoderRecipe(TrainingRecipe):
     """The embedded dual encoder, in one stage."""
 
     train: Literal["dual_encoder"]

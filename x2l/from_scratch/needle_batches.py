@@ -75,7 +75,7 @@ class NeedleBatches(IterableDataset):
             yield self.batch(step)
 
     def __len__(self) -> int:
-        """Of the whole stage: Lightning counts the steps before a resumed run's first one as fetched."""
+        """Steps of the stage: Lightning counts those before a resumed run's first one as fetched."""
         return self.curriculum.num_steps
 
     def batch(self, step: int) -> NeedleBatch:

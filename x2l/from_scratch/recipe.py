@@ -8,7 +8,7 @@ from typing import Literal
 from x2l.errors import require
 from x2l.from_scratch.curriculum import Stage
 from x2l.from_scratch.start import FAST_FREQUENCIES
-from x2l.training.recipe import Recipe, require_positive
+from x2l.training.recipe import TrainingRecipe, require_positive
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class LanguageOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingRecipe(Recipe):
+class TinyRecipe(TrainingRecipe):
     """The embedded backbone, x2l-tiny, in two stages."""
 
     train: Literal["x2l_tiny"] = "x2l_tiny"

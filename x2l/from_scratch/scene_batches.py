@@ -96,7 +96,7 @@ class SceneBatches(IterableDataset):
             yield self.batch(step)
 
     def __len__(self) -> int:
-        """Of the whole run: Lightning counts the steps before a resumed run's first one as fetched."""
+        """Steps of the run: Lightning counts those before a resumed run's first one as fetched."""
         return self.num_steps
 
     def batch(self, step: int) -> SceneBatch:

@@ -10,10 +10,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from x2l.from_scratch.module import TrainingModule
 from x2l.training.checkpoint import num_bytes, release
 from x2l.training.loop import accelerator_of, train
-from x2l.training.recipe import Recipe
+from x2l.training.recipe import TrainingRecipe
 
 
-def train_stage(module: TrainingModule, data, recipe: Recipe, folder: Path, num_workers: int) -> None:
+def train_stage(module: TrainingModule, data, recipe: TrainingRecipe, folder: Path, num_workers: int) -> None:
     """Train a module on data, as the recipe says and from where the folder stands."""
     train(
         module,

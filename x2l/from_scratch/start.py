@@ -1,4 +1,4 @@
-"""Where a language model starts that is trained from nothing: VSTs are copies of the token in front of them.
+"""The start of a language model that is trained from nothing: VSTs copy the token in front of them.
 
 Logged 2026-11-21: with random VST projections, detail questions at 2x stayed at .2 to .4 after 500 steps that
 brought uncompressed ones to .9; with this start both rise together (.82 and .86 after 200 steps).

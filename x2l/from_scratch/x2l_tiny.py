@@ -16,7 +16,7 @@ from x2l.from_scratch.curriculum import Curriculum
 from x2l.from_scratch.frames import NeedleFrames
 from x2l.from_scratch.language import LanguageModule
 from x2l.from_scratch.needle_batches import NeedleBatches
-from x2l.from_scratch.recipe import ModelSizes, TrainingRecipe
+from x2l.from_scratch.recipe import ModelSizes, TinyRecipe
 from x2l.from_scratch.stages import release_stage, train_stage
 from x2l.from_scratch.start import start_language_model
 from x2l.from_scratch.vision import VisionModule
@@ -26,7 +26,7 @@ from x2l.training.checkpoint import is_complete, save
 from x2l.training.loop import steps_done
 
 
-def fit_x2l_tiny(recipe: TrainingRecipe, out: Path, num_workers: int) -> Path:
+def fit_x2l_tiny(recipe: TinyRecipe, out: Path, num_workers: int) -> Path:
     """The stages out/vision and out/language, and out/x2l_tiny with the weights that are shipped.
 
     `x2l ask` loads each.
@@ -42,7 +42,7 @@ def fit_x2l_tiny(recipe: TrainingRecipe, out: Path, num_workers: int) -> Path:
     return released
 
 
-def _fit_vision(recipe: TrainingRecipe, folder: Path, num_workers: int) -> None:
+def _fit_vision(recipe: TinyRecipe, folder: Path, num_workers: int) -> None:
     torch.manual_seed(recipe.seed)
     options, tokenizer = recipe.vision, build_tokenizer()
     network = new_network(recipe.model, tokenizer)
@@ -55,7 +55,7 @@ def _fit_vision(recipe: TrainingRecipe, folder: Path, num_workers: int) -> None:
     save(network, tokenizer, folder)
 
 
-def _fit_language(recipe: TrainingRecipe, vision: Path, folder: Path, num_workers: int) -> None:
+def _fit_language(recipe: TinyRecipe, vision: Path, folder: Path, num_workers: int) -> None:
     torch.manual_seed(recipe.seed)
     options, backbone = recipe.language, VideoXL.from_pretrained(str(vision))
     curriculum = Curriculum(options.stages, recipe.seed, backbone.geometry.tokens_per_frame)

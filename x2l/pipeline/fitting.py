@@ -1,4 +1,4 @@
-"""Whether parts fit each other, said before anything is decoded."""
+"""Checks that parts fit each other, before anything is decoded."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def clips(video: Footage, lengths: Sequence[int], doing: str, progress: bool) ->
 def read(
     backbone: Backbone, oracle: Oracle, clips: Iterable[Clip], position: int, clock: Clock | None = None
 ) -> Iterator[Read]:
-    """What the language model reads of each clip, from a position on, and what the oracle stores."""
+    """Each clip as the language model reads it, from a position on, with what the oracle stores of it."""
     # Where nobody asks for the seconds, nobody waits for a device.
     clock = clock or Clock(torch.device("cpu"))
     oracles = {inner.key: inner for inner in oracle.with_inner()}
@@ -67,7 +67,7 @@ def read(
 
 
 def _prepared(chunk: Chunk, oracles: Mapping[str, Oracle], backbone: Backbone) -> Features:
-    """What the oracle and those that it asks store of a chunk by their keys, in host memory."""
+    """Features that the oracle and those it asks store of a chunk, by their keys, in host memory."""
     prepared = {key: oracle.prepare(chunk, backbone) for key, oracle in oracles.items()}
     return {
         key: {name: tensor.cpu() for name, tensor in features.items()}
@@ -100,7 +100,7 @@ def in_host_memory(chunk: ChunkKV) -> ChunkKV:
 
 
 def made_with(compressor: Compressor, ratios: Sequence[int], chunker: Chunker) -> dict[str, Any]:
-    """What an index says it was made with. Raises X2LError for a field that is not plain data."""
+    """The fields that an index was made with. Raises X2LError for a field that is not plain data."""
     return {"compressor": described(compressor), "ratios": list(ratios), "chunk_frames": spelling(chunker)}
 
 
@@ -111,7 +111,7 @@ def described(part: Part) -> dict[str, Any]:
 
 
 def spec_of(backbone: Backbone, recipe: dict[str, Any], video: Footage, clock: Clock) -> IndexSpec:
-    """What an index says of itself."""
+    """The part of an index that tells where it comes from."""
     fingerprint = video.fingerprint()
     return IndexSpec(backbone.identity, backbone.geometry, recipe, fingerprint, dict(clock.seconds))
 

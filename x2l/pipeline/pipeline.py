@@ -61,7 +61,7 @@ class Pipeline:
         return VideoIndex(prefix.to("cpu"), stored, indexing.spec_of(self.backbone, recipe, video, clock))
 
     def read(self, clips: Iterable[Clip], position: int, clock: Clock | None = None) -> Iterator[Read]:
-        """What the language model reads of each clip, from a position on, and what the oracle stores.
+        """Each clip as the language model reads it, from a position on, with what the oracle stores of it.
 
         The end of `clips` ends the video: an exhausted iterator that is fed again is a video of its own.
         """

@@ -14,10 +14,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from x2l.config.settings import first_difference, read_settings
 from x2l.errors import X2LError, unknown
 from x2l.storage.files import alone_in, make_folder, read_json, write_json, write_text
-from x2l.training.recipe import Recipe
+from x2l.training.recipe import TrainingRecipe
 
 RECIPE, RESOLVED = "recipe.json", "recipe.yaml"
-Kinds = Mapping[str, tuple[type[Recipe], Callable[[Any, Path, int], Path]]]
+Kinds = Mapping[str, tuple[type[TrainingRecipe], Callable[[Any, Path, int], Path]]]
 """What can be trained: the recipe's class, and what follows it (recipe, folder, data processes)."""
 
 
@@ -44,11 +44,11 @@ def fit(
 
 
 def _is_first_process() -> bool:
-    """Of those that train together, as far as can be known before they meet."""
+    """Whether this process leads those that train together, as far as it can know before they meet."""
     return rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "0") == "0"
 
 
-def _go_on_only_with_the_same(recipe: Recipe, out: Path) -> None:
+def _go_on_only_with_the_same(recipe: TrainingRecipe, out: Path) -> None:
     """Keep the recipe beside what it trains; raise X2LError if another one began there."""
     path, data = out / RECIPE, recipe.decisive()
     if not path.is_file():
@@ -57,7 +57,7 @@ def _go_on_only_with_the_same(recipe: Recipe, out: Path) -> None:
         raise X2LError(f"{field}: {out} was begun with another value, expected that of {path}")
 
 
-def _show(recipe: Recipe, path: Path) -> None:
+def _show(recipe: TrainingRecipe, path: Path) -> None:
     """The whole recipe with its defaults, for people; the newest, where one that decides nothing changed."""
     text = yaml.safe_dump(recipe.to_mapping(), sort_keys=False)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:

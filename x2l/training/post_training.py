@@ -94,7 +94,7 @@ def _train(recipe: VideoQARecipe, out: Path, num_workers: int) -> None:
 
 
 def _require_precision(recipe: VideoQARecipe, module: X2LModule) -> None:
-    """What is trained is in fp32: beside weights in half precision only autocast can multiply both."""
+    """Raise X2LError where fp32 meets half precision: only autocast can multiply both."""
     is_mixed = len({weight.dtype for weight in module.parameters()}) > 1
     if is_mixed and recipe.trains != ["lora"] and recipe.precision == "32-true":
         raise X2LError("precision: expected bf16-mixed with a backbone in half precision, got '32-true'")

@@ -9,10 +9,10 @@ from x2l import registry
 from x2l.chunkers import make_chunker
 from x2l.data import make_training_data
 from x2l.errors import require, unknown
-from x2l.recipe import Recipe as Answering
+from x2l.recipe import Recipe
 from x2l.training.levels import Levels, check_levels
 from x2l.training.qa_reading import require_no_backbone
-from x2l.training.recipe import Recipe
+from x2l.training.recipe import TrainingRecipe
 from x2l.training.trainable import LoRA, trainable_parts
 from x2l.training.x2l_module import PlanFrom
 
@@ -27,7 +27,7 @@ class EarlyStop:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoQARecipe(Recipe):
+class VideoQARecipe(TrainingRecipe):
     """Post-training of any backbone that can be trained, on questions about videos."""
 
     train: Literal["video_qa"]
@@ -98,9 +98,9 @@ class VideoQARecipe(Recipe):
         require_no_backbone(make_chunker(answering.chunk_frames), "pipeline.chunk_frames")
 
     @property
-    def answering(self) -> Answering:
+    def answering(self) -> Recipe:
         """The pipeline's recipe. Raises X2LError naming what is wrong under `pipeline`."""
-        return Answering.from_mapping(self.pipeline)
+        return Recipe.from_mapping(self.pipeline)
 
     def decisive(self) -> dict[str, Any]:
         """Without what decides speed and report only, what lies where, and when to give up."""

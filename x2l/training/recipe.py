@@ -14,7 +14,7 @@ from x2l.errors import require
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class TrainingRecipe:
     """Everything that decides a checkpoint, apart from rounding on other hardware."""
 
     train: str
@@ -43,7 +43,7 @@ class Recipe:
         return json.loads(json.dumps(asdict(self)))
 
     @classmethod
-    def from_mapping(cls, data: Mapping[Any, Any]) -> Recipe:
+    def from_mapping(cls, data: Mapping[Any, Any]) -> TrainingRecipe:
         """A recipe from plain data.
 
         Raises X2LError naming the dotted path of what is unknown, missing, of the wrong type or impossible.
@@ -51,7 +51,7 @@ class Recipe:
         return cls(**arguments(cls, {str(key): value for key, value in data.items()}, "", lambda _: None))
 
     @classmethod
-    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> TrainingRecipe:
         """A recipe from a YAML file with "dotted.key=value" overrides. Raises X2LError naming the file."""
         return built_from(path, lambda data: cls.from_mapping(overridden(data, overrides)))
 

@@ -1,4 +1,4 @@
-"""Where VSTs start that a trained model is given: they gather what they attend to.
+"""The start of VSTs that a trained model is given: they gather what they attend to.
 
 Logged 2026-11-22: VSTs that were given to a trained model as copies of its projections, as Video-XL's
 are, read details at chance after 500 steps on 3 to 6 chunks; on 3 after 200, also with the whole model

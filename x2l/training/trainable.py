@@ -1,4 +1,4 @@
-"""What post-training changes: parts of the network, adapters beside its weights, weights of other parts."""
+"""Weights that post-training changes: parts of the network, adapters, weights of other parts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class LoRA:
 
 
 def trainable_parts(backbone: type) -> list[str]:
-    """What `trains` may name for a class of backbones. "all" is its whole network."""
+    """Names that `trains` may have for a class of backbones. "all" is its whole network."""
     return [*_NETWORK, *getattr(backbone, "network_parts", {}), *WITH_WEIGHTS]
 
 
