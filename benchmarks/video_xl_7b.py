@@ -31,7 +31,7 @@ from x2l.compressors.identity import Identity
 from x2l.compressors.vst import VST
 from x2l.interfaces import Compressor
 from x2l.networks.video_xl import VideoXLConfig, VideoXLForCausalLM
-from x2l.pipeline import in_host_memory
+from x2l.pipeline.indexing import in_host_memory
 from x2l.selectors.top_k import TopK
 from x2l.types import KV, Chunk, IndexSpec, VideoIndex
 

@@ -15,7 +15,17 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from x2l.interfaces import Backbone
-from x2l.types import DROPPED, KV, Plan, VideoIndex, X2LError, joined_positions, rotated_alike
+from x2l.types import (
+    DROPPED,
+    KV,
+    Plan,
+    VideoIndex,
+    X2LError,
+    equal_counts,
+    joined_counts,
+    joined_positions,
+    rotated_alike,
+)
 
 Positions = Literal["contiguous", "original"]
 
@@ -24,10 +34,12 @@ class FilledCache(DynamicCache):
     """A cache whose next token stands `position_shift` positions further than its length says.
 
     tokens_per_chunk: how many tokens of each chunk of the index are in it.
+    bias: added to the attention logits of its first tokens (x2l.proportional); None: nothing is.
     """
 
     position_shift: int = 0
     tokens_per_chunk: tuple[int, ...] = ()
+    bias: Float[Tensor, " tokens"] | None = None
 
 
 def next_position(cache: DynamicCache) -> int:
@@ -66,7 +78,22 @@ def assemble(
     cache = filled_cache(_rotated_keys(kv, backbone, target), kv.values)
     cache.position_shift = end - kv.num_tokens
     cache.tokens_per_chunk = tokens_per_chunk
+    cache.bias = _bias(index, plan, levels, backbone)
     return backbone.finish(cache)
+
+
+def _bias(
+    index: VideoIndex, plan: Plan, levels: Sequence[KV], backbone: Backbone
+) -> Float[Tensor, " tokens"] | None:
+    """Of the prefix and the planned levels. A level without counts stands for its chunk in equal parts."""
+    kept = [chunk for chunk, ratio in zip(index.chunks, plan.ratios, strict=True) if ratio != DROPPED]
+    counts = [
+        equal_counts(kv.num_tokens, chunk.num_visual_tokens) if kv.counts is None else kv.counts.cpu()
+        for chunk, kv in zip(kept, levels, strict=True)
+    ]
+    return backbone.proportional.bias(
+        torch.cat([torch.ones(index.prefix.num_tokens), *counts]), backbone.base_count
+    )
 
 
 def _tokens_per_chunk(plan: Plan, levels: Sequence[KV]) -> tuple[int, ...]:
@@ -99,7 +126,8 @@ def concatenate(pieces: Sequence[KV], device: torch.device | None = None) -> KV:
     pieces = [kv.to(pieces[0].keys) for kv in pieces]
     buffer = torch.cat([kv.keys for kv in pieces] + [kv.values for kv in pieces], dim=-2)
     keys, values = buffer.to(device).chunk(2, dim=-2)
-    return KV(keys, values, joined_positions(pieces).to(device), rotated_alike(pieces))
+    positions = joined_positions(pieces).to(device)
+    return KV(keys, values, positions, rotated_alike(pieces), joined_counts(pieces))
 
 
 def filled_cache(

@@ -12,6 +12,7 @@ To add a method, subclass one of these in a file of its own; see `x2l.registry` 
 
 from __future__ import annotations
 
+import copy
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from transformers import DynamicCache
 from transformers.generation.streamers import BaseStreamer
 
 from x2l.items import Item
+from x2l.proportional import OFF, Proportional
 from x2l.registry import describe, slot
 from x2l.scoring import is_right
 from x2l.types import (
@@ -59,6 +61,10 @@ class Backbone(ABC):
     """Capabilities by name ("vst", "attention", ...), matched with a method's `requires`."""
     sizes: ClassVar[Any] = None
     """x2l.costs.sizes.BackboneSizes of the published model that it is named after, for `x2l estimate`."""
+    base_count: ClassVar[float] = 1.0
+    """Raw tokens that a token of the densest level stands for on which the model was trained."""
+    proportional: Proportional = OFF
+    """How tokens of a cache are weighed that stand for many; a pipeline sets it (`weighing`)."""
     built_from: Mapping[str, Any] | None = None
     """The {name, **fields} that `registry.build` made it from."""
 
@@ -66,6 +72,23 @@ class Backbone(ABC):
     def from_pretrained(cls, **fields: Any) -> Backbone:
         """With its weights. To be built by name, a subclass overrides this; the parameters are its fields."""
         raise X2LError(f"backbone {cls.__name__}: has no from_pretrained, cannot be built by name")
+
+    def weighing(self, proportional: Proportional) -> Backbone:
+        """The same backbone, the weights too, that reads caches with this weighing.
+
+        Raises X2LError if it cannot.
+        """
+        if proportional == self.proportional:
+            return self
+        if proportional.beta:
+            self.require_weighing()
+        again = copy.copy(self)
+        again.proportional = proportional
+        return again
+
+    def require_weighing(self) -> None:
+        """Raise X2LError if the attention of this backbone takes no bias."""
+        raise X2LError(f"proportional: {type(self).__name__} cannot weigh cached tokens, expected beta 0")
 
     @property
     @abstractmethod
@@ -211,14 +234,17 @@ class Part:
     def own_weights(self) -> nn.Module:
         """Weights that training may change: parameters, modules and parts among the attributes.
 
-        They are made in `__post_init__`; the pipeline moves them to the backbone's device.
+        They are made in `__post_init__`, where the pipeline finds them and moves them to the backbone's
+        device; a network that is loaded later, or whose name starts with "_", is none of them.
         """
-        return collected(vars(self))
+        if "_own_weights" not in vars(self):
+            self._own_weights = collected(vars(self))
+        return self._own_weights
 
     def load_weights(self, path: str, field: str = "weights") -> None:
         """Load what `x2l fit` wrote for this part. Raises X2LError naming `field` if it does not fit."""
         load(self.own_weights(), path, field)
-        self.weights_file = path
+        self.weights_file = str(Path(path).resolve())
 
     def refine(
         self, levels: Sequence[KV], plan: Plan, question: Question, index: VideoIndex, backbone: Backbone
@@ -277,7 +303,8 @@ class Oracle(Part, ABC):
         inner = {name: _keys(value) for name, value in vars(self).items() if any(_oracles(value))}
         described = describe(self) | inner
         decisive = {name: value for name, value in described.items() if name not in self.not_prepared}
-        return json.dumps(decisive | ({"weights": self.identity} if self.identity else {}), sort_keys=True)
+        identity = self.identity
+        return json.dumps(decisive | ({"weights": identity} if identity else {}), sort_keys=True)
 
     def with_inner(self) -> list[Oracle]:
         """This oracle and those in its fields or in lists there: each stores what it prepares by itself."""

@@ -16,6 +16,7 @@ from x2l.config.settings import built_from, overridden
 from x2l.errors import X2LError
 from x2l.interfaces import Backbone
 from x2l.pipeline import Pipeline
+from x2l.proportional import OFF, Proportional
 from x2l.types import check_ratios
 from x2l.video import Sampling
 
@@ -45,6 +46,8 @@ class Recipe:
     """Frames that are looked at: {num_frames}, or {fps, max_frames}."""
     positions: Literal["contiguous", "original"] = "contiguous"
     """Positions of the cached tokens: 0..n-1, or those of the uncompressed sequence."""
+    proportional: Proportional = OFF
+    """How tokens of the cache are weighed that stand for many; beta 0: like any other."""
 
     def __post_init__(self):
         check_ratios(self.ratios)
@@ -76,11 +79,15 @@ class Recipe:
         """This recipe; raises X2LError if a method or one of its fields does not exist or does not fit."""
         for slot in registry.PARTS:
             registry.check(slot, getattr(self, slot))
+        make_chunker(self.chunk_frames)
         return self
 
     def to_mapping(self) -> dict[str, Any]:
         """The recipe as plain data, as YAML and JSON hold it."""
-        return json.loads(json.dumps(asdict(self)))
+        mapping = json.loads(json.dumps(asdict(self)))
+        if not self.proportional.beta:
+            del mapping["proportional"]  # off, a recipe is what it was before there was the field
+        return mapping
 
     def hash(self) -> str:
         """sha256 of the recipe's canonical JSON: equal for equal recipes, whatever the order of keys."""
@@ -101,6 +108,7 @@ def build_pipeline(recipe: Recipe, backbone: Backbone | None = None) -> Pipeline
         **parts,
         ratios=recipe.ratios,
         positions=recipe.positions,
+        proportional=recipe.proportional,
         chunker=make_chunker(recipe.chunk_frames),
         sampling=recipe.sampling,
     )

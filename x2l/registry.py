@@ -109,7 +109,7 @@ def build(slot: str, spec: Any, path: str = "") -> Any:
     make, given = _make_and_fields(slot, spec, path or slot)
     weights = _weights_of(make, given, path or slot)
     method = make(**arguments(make, given, path or slot, builder))
-    if weights:
+    if weights is not None:
         method.load_weights(weights, join(path or slot, _WEIGHTS))
     if _bases[slot].maker:
         method.built_from = {"name": name_of(type(method)), **_plain(given, slot)}
@@ -294,7 +294,7 @@ def _weights_of(make: Callable, given: dict[str, Any], path: str) -> str | None:
     if has_own_field or not hasattr(make, "load_weights") or _WEIGHTS not in given:
         return None
     weights = given.pop(_WEIGHTS)
-    if not isinstance(weights, str):
+    if not isinstance(weights, str) or not os.path.isfile(weights):
         raise X2LError(f"{join(path, _WEIGHTS)}: expected the path of a safetensors file, got {weights!r}")
     return weights
 

@@ -99,12 +99,14 @@ class KV:
     `positions` [axes, 1 or layers, 1 or kv_heads, tokens] are those of the uncompressed sequence (of the
     pre-fill, for chunks that know none); `rotated`: a backbone stores keys with the rotary embedding of these
     positions applied (none that is shipped does). A KV is itself a level.
+    counts: how many tokens of the uncompressed chunk each stands for; None: equally many.
     """
 
     keys: Float[Tensor, "*batch layers kv_heads tokens head_dim"]
     values: Float[Tensor, "*batch layers kv_heads tokens head_dim"]
     positions: Int[Tensor, "axes #layers #kv_heads tokens"]
     rotated: bool = False
+    counts: Float[Tensor, " tokens"] | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -120,13 +122,21 @@ class KV:
     def part(self, tokens: slice) -> KV:
         """Some of the tokens, as views."""
         return KV(
-            self.keys[..., tokens, :], self.values[..., tokens, :], self.positions[..., tokens], self.rotated
+            self.keys[..., tokens, :],
+            self.values[..., tokens, :],
+            self.positions[..., tokens],
+            self.rotated,
+            None if self.counts is None else self.counts[tokens],
         )
 
     def take(self, indices: Int[Tensor, "#layers #kv_heads kept"]) -> KV:
-        """Some of the tokens, for each layer and head its own, in the order of `indices`."""
+        """Some of the tokens, for each layer and head its own, in the order of `indices`.
+
+        Together they stand for what all stood for.
+        """
         layers_and_heads = self.keys.shape[-4:-2]
         rows = indices.expand(*layers_and_heads, -1)
+        stood_for = self.num_tokens if self.counts is None else self.counts.sum().item()
         every = rows[..., None].expand(*self.keys.shape[:-2], -1, self.keys.shape[-1])
         positions = self.positions.expand(-1, *layers_and_heads, -1)
         return KV(
@@ -134,13 +144,15 @@ class KV:
             self.values.gather(-2, every),
             positions.gather(-1, rows.expand(len(positions), -1, -1, -1)),
             self.rotated,
+            equal_counts(rows.shape[-1], stood_for),
         )
 
     def to(self, *args, **kwargs) -> KV:
         """Move or cast keys and values (as Tensor.to); positions move, but stay integers."""
         keys = self.keys.to(*args, **kwargs)
         values = self.values.to(*args, **kwargs)
-        return KV(keys, values, self.positions.to(keys.device), self.rotated)
+        counts = None if self.counts is None else self.counts.to(keys.device)
+        return KV(keys, values, self.positions.to(keys.device), self.rotated, counts)
 
 
 @dataclass(frozen=True)
@@ -187,11 +199,16 @@ class ObservedKV(KV):
         """Consecutive tokens, as views."""
         start, stop, _ = tokens.indices(self.num_tokens)
         kv = super().part(slice(start, stop))
-        return ObservedKV(kv.keys, kv.values, kv.positions, kv.rotated, self.observed, self.first + start)
+        return ObservedKV(**vars(kv), observed=self.observed, first=self.first + start)
 
     def plain(self) -> KV:
         """Without what was observed, as it is stored."""
-        return KV(self.keys, self.values, self.positions, self.rotated)
+        return KV(self.keys, self.values, self.positions, self.rotated, self.counts)
+
+
+def equal_counts(num_tokens: int, stood_for: int | float) -> Float[Tensor, " tokens"]:
+    """Counts of tokens that share what they stand for equally."""
+    return torch.full((num_tokens,), stood_for / num_tokens)
 
 
 def joined(pieces: Iterable[KV]) -> KV:
@@ -202,6 +219,7 @@ def joined(pieces: Iterable[KV]) -> KV:
         torch.cat([kv.values for kv in pieces], dim=-2),
         joined_positions(pieces),
         rotated_alike(pieces),
+        joined_counts(pieces),
     )
 
 
@@ -209,6 +227,15 @@ def joined_positions(pieces: Sequence[KV]) -> Int[Tensor, "axes #layers #kv_head
     """Positions of all tokens; spelt out for each layer and head if one piece tells them apart."""
     layers, kv_heads = (max(kv.positions.shape[dim] for kv in pieces) for dim in (1, 2))
     return torch.cat([kv.positions.expand(-1, layers, kv_heads, -1) for kv in pieces], dim=-1)
+
+
+def joined_counts(pieces: Sequence[KV]) -> Float[Tensor, " tokens"] | None:
+    """Counts of all tokens; one for each token of a piece that has none, if another has some."""
+    if all(kv.counts is None for kv in pieces):
+        return None
+    device = pieces[0].keys.device
+    each = [torch.ones(kv.num_tokens) if kv.counts is None else kv.counts for kv in pieces]
+    return torch.cat([counts.to(device) for counts in each])
 
 
 def rotated_alike(pieces: Sequence[KV]) -> bool:

@@ -19,6 +19,10 @@ def collected(values: Mapping[str, Any]) -> nn.Module:
     """A module that holds the parameters and modules among `values`, and the weights of methods there."""
     holder = nn.Module()
     for name, value in values.items():
+        if name.startswith("_"):
+            continue
+        if hasattr(holder, name) and isinstance(value, nn.Module | nn.Parameter):
+            raise X2LError(f"weights: an attribute that holds some cannot be called {name}")
         if isinstance(value, nn.Parameter):
             holder.register_parameter(name, value)
         elif (inner := _module(value)) is not None and has_any(inner):
@@ -48,17 +52,25 @@ def fingerprint(module: nn.Module) -> str:
     """sha256 (16 hex digits) of every weight, with its name and type; empty without any."""
     if not has_any(module):
         return ""
+    state = dict(sorted(module.state_dict(keep_vars=True).items()))
+    versions = [(id(tensor), tensor._version) for tensor in state.values()]
+    # Asked for with each question; hashed again only where a weight was changed in between.
+    known = getattr(module, "_fingerprint", None)
+    if known is None or known[0] != versions:
+        known = module._fingerprint = versions, _digest(state)
+    return known[1]
+
+
+def _digest(state: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in state.items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
 
 
 def load(module: nn.Module, path: str | Path, field: str) -> None:
     """Load all weights of a module, in place. Raises X2LError naming the field and what does not fit."""
-    if not Path(path).is_file():
-        raise X2LError(f"{field}: {path}: no such file")
     try:
         stored = load_file(path)
     except (SafetensorError, OSError) as error:

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from models import clip, tiny_backbone
+from models import clip, save, small_video, tiny_backbone
 
 from x2l.backbones.video_xl import VideoXL
 from x2l.chunkers.scenes import Scenes, depth_scores, scene_lengths, split_points
+from x2l.cli import main
 from x2l.errors import X2LError
 from x2l.preprocessing.pixels import preprocess
+from x2l.storage import store
 
 
 def looking(*directions: float) -> torch.Tensor:
@@ -59,3 +61,25 @@ def test_frames_are_told_apart_by_the_cls_of_the_selected_layer(layer):
         in_batches = VideoXL(backbone.model, backbone.tokenizer, "tiny", frames_per_batch=2)
         torch.testing.assert_close(in_batches.frame_features(frames), features)
     assert features.shape == (5, 32) and not np.allclose(features[0], features[1])
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("{name: fixed, frames: 4}", 4),
+        ("fixed", 10),
+        ("{name: scenes}", "scenes"),
+        ("{name: scenes, max_frames: 9}", {"name": "scenes", "max_frames": 9, "still_frames": 10}),
+    ],
+)
+def test_an_index_is_asked_by_the_recipe_that_made_it(given, kept, tmp_path, capsys):
+    """However the chunker is spelt there."""
+    video, folder = small_video(tmp_path), tmp_path / "model"
+    save(tiny_backbone(), folder)
+    (tmp_path / "recipe.yaml").write_text(
+        f"backbone: {{name: video_xl, model: {folder}}}\nchunk_frames: {given}\nsampling: {{fps: 1.0}}\n"
+    )
+    recipe, index = ["--recipe", str(tmp_path / "recipe.yaml")], str(tmp_path / "index")
+    assert main(["index", str(video), "-o", index, *recipe]) == 0
+    assert store.load(index).spec.recipe["chunk_frames"] == kept
+    assert main(["ask", index, "What is this?", "--max-new-tokens", "1", *recipe]) == 0

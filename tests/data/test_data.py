@@ -100,7 +100,7 @@ def test_what_is_evaluated_on_is_trained_on_too(folder):
     part = {"name": "mlvu_like", "dir": str(folder)}
     data = make_training_data({"name": "mixture", "parts": [part, part]}, "data")
     assert len(data) == 4
-    assert data.sample(3).open(x2l.video.Sampling(), 2).num_frames == 8
+    assert data.sample(3).open(x2l.video.Sampling()).num_frames == 8
 
 
 def test_records_and_captions_of_a_training_are_evaluated_on(folder):

@@ -97,7 +97,7 @@ def test_read_back_with_answers_groups_and_spans(dataset):
 def test_the_file_shows_what_the_script_says(dataset):
     """Decoded at one frame per second, each frame is closest to the picture of its own second."""
     video = open_video(dataset / "videos" / "0000.mp4")
-    assert (video.native_fps, video.chunks_of(2)) == (4.0, [2] * 4)
+    assert (video.native_fps, video.equal_parts(2)) == (4.0, [2] * 4)
     drawn = np.stack(list(NeedleVideos(**SMALL).frames(0))[::4]).astype(float)
     decoded = np.concatenate([clip.frames for clip in video.clips()])
     distances = abs(decoded[:, None] - drawn).mean(axis=(2, 3, 4))

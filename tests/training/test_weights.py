@@ -1,11 +1,13 @@
 """Parts with weights of their own: found, trained, saved, loaded again, and never left behind unseen."""
 
+import copy
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from models import QUESTION, chunks, index_of, tiny_backbone
 from pages import blocks
 from safetensors.torch import load_file, save_file
@@ -21,16 +23,21 @@ from test_post_training import (
 from torch import nn
 
 import x2l
-from x2l import Oracle, Pipeline, registry
+from x2l import ChunkCompressor, Oracle, Pipeline, registry, weights
+from x2l.chunkers.fixed import Fixed
+from x2l.cli import main
 from x2l.compressors.mean_pool import MeanPool
 from x2l.errors import X2LError
 from x2l.interfaces import Part
+from x2l.needles.dataset import write_dataset
 from x2l.oracles.annotated import Annotated
-from x2l.pipeline.indexing import described
+from x2l.pipeline.indexing import made_with, require_same_weights
 from x2l.recipe import Recipe, build_pipeline
 from x2l.selectors.top_k import TopK
 from x2l.training.levels import Levels
 from x2l.training.loop import read_log
+from x2l.training.post_training import merge
+from x2l.training.qa_recipe import VideoQARecipe
 from x2l.training.x2l_module import X2LModule
 
 
@@ -155,14 +162,122 @@ def test_the_file_answers_as_the_trained_part(trained, folder):  # noqa: F811
 
 def test_an_index_knows_weights_by_what_they_are(trained, folder):  # noqa: F811
     specs = [COMPRESSOR, COMPRESSOR | {"weights": str(trained / "compressor.safetensors")}]
-    fresh, loaded = (described(registry.build("compressor", spec)) for spec in specs)
-    assert len(fresh["weights"]) == 16 and fresh["weights"] != loaded["weights"]
-    assert described(registry.build("compressor", "mean_pool")) == {
-        "name": "mean_pool",
-        "memory": "full",
-        "edge_ratio": None,
-        "remainder": "pool",
-    }
+    fresh, loaded = (
+        made_with(registry.build("compressor", s), (2,), Fixed())["compressor_weights"] for s in specs
+    )
+    assert len(fresh) == 16 and fresh != loaded
+    assert "compressor_weights" not in made_with(MeanPool(), (2,), Fixed())
+
+
+def test_an_index_is_asked_on_the_command_line_from_anywhere(trained, folder, tmp_path, monkeypatch, capsys):  # noqa: F811
+    """Made with a relative path; refused once other weights lie there."""
+    write_dataset(tmp_path / "made", 1, 3, 2, size=64, seconds_per_scene=2, questions={"exist": 1})
+    (video,) = (tmp_path / "made" / "videos").glob("*.mp4")
+    (tmp_path / "w.safetensors").write_bytes((trained / "compressor.safetensors").read_bytes())
+    recipe = pipeline_of(
+        folder, compressor=COMPRESSOR | {"weights": "w.safetensors"}, oracle={"name": "attention"}
+    )
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    monkeypatch.chdir(tmp_path)
+    assert main(["index", str(video), "-o", "index", "--recipe", "recipe.yaml"]) == 0
+    monkeypatch.chdir("/")
+    index = str(tmp_path / "index")
+    assert main(["ask", index, "Is there a star?", "--max-new-tokens", "1"]) == 0
+    save_file({"query": torch.ones(HEAD_DIM)}, tmp_path / "w.safetensors")
+    assert main(["ask", index, "Is there a star?"]) == 2
+    assert "index: was made with compressor weights" in capsys.readouterr().err
+
+
+def test_an_index_of_other_weights_is_refused():
+    backbone = tiny_backbone()
+    index = index_of(backbone, LearnedPool(HEAD_DIM), chunks(backbone, 2))
+    with pytest.raises(X2LError, match=r"was made with compressor weights none, not [0-9a-f]{16}"):
+        require_same_weights(index, LearnedPool(HEAD_DIM))
+
+
+@dataclass
+class Projected(ChunkCompressor):
+    """Learned weights beside a random projection that is not, a count, and a frozen layer."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.net = nn.BatchNorm1d(HEAD_DIM, affine=False)
+        self.query = nn.Parameter(torch.zeros(2, HEAD_DIM).t())
+        self.frozen = nn.Linear(HEAD_DIM, 2).requires_grad_(False)
+        self.net.register_buffer("projection", torch.randn(2))
+        self._tower = nn.Linear(2, 2)
+
+    def compress(self, kv, ratio):
+        pooled = MeanPool().compress(kv, ratio)
+        return replace(pooled, values=pooled.values + (self.query + self.frozen.weight.t()).mean())
+
+
+def test_what_is_written_is_what_was_trained_with(folder, tmp_path, monkeypatch):  # noqa: F811
+    """Buffers and frozen weights too, although each process draws them anew."""
+    x2l.register("projected")(Projected)
+    kept = {}
+    monkeypatch.setattr(X2LModule, "on_fit_end", lambda m: kept.update(copy.deepcopy(m.parts.state_dict())))
+    levels = [{"num_steps": 1, "ratios": {"2/8": 1}}]
+    path = recipe_of(folder, tmp_path / "r.yaml", trains=["compressor"], num_steps=2, levels=levels)
+    assert run(path, tmp_path / "out", "pipeline.compressor={name: projected}", "accumulate=1") == 0
+    written = load_file(tmp_path / "out" / "compressor.safetensors")
+    assert {f"compressor.{name}" for name in written} == {*kept} and not any(
+        "tower" in name for name in written
+    )
+    assert all(torch.equal(written[name.partition(".")[2]], tensor) for name, tensor in kept.items())
+
+
+def test_merging_knows_how_long_the_run_was(folder, tmp_path):  # noqa: F811
+    """A stage that begins behind step 1,000 is a stage."""
+    stages = [{"num_steps": 1500, "ratios": {"2/8": 1}}, {"num_steps": 500, "ratios": {"2": 1}}]
+    path = recipe_of(folder, tmp_path / "r.yaml", trains=["compressor"], levels=stages, num_steps=2000)
+    learned = f"pipeline.compressor={{name: learned_pool, head_dim: {HEAD_DIM}}}"
+    recipe = VideoQARecipe.load(path, [learned])
+    save_file({"compressor.query": torch.ones(HEAD_DIM)}, tmp_path / "trained.safetensors")
+    merge(recipe, tmp_path / "trained.safetensors", tmp_path / "model")
+    assert torch.equal(load_file(tmp_path / "compressor.safetensors")["query"], torch.ones(HEAD_DIM))
+
+
+def test_what_a_part_froze_stays_frozen(folder):  # noqa: F811
+    x2l.register("projected")(Projected)
+    pipeline = pipeline_of(folder, compressor={"name": "projected"})
+    module = module_of(folder, pipeline=pipeline, trains=["compressor"])
+    assert [name for name, _ in module.named_parameters() if _.requires_grad] == ["parts.compressor.query"]
+
+
+@dataclass
+class Lazy(Oracle):
+    """Loads its network when it first looks, as many do."""
+
+    def prepare(self, chunk, backbone):
+        self.net = nn.Linear(2, 2)
+        return {"mean": chunk.visual_tokens.mean()[None]}
+
+    def score(self, question, index, backbone):
+        return torch.tensor([features["mean"].item() for features in self.features(index)])
+
+
+def test_a_network_that_is_loaded_later_is_not_its_identity(video):
+    pipeline = Pipeline(tiny_backbone(), MeanPool(), Lazy(), TopK(1), (2, 8), chunker=Fixed(2))
+    assert pipeline.ask(pipeline.index(video), QUESTION, max_new_tokens=1).plan.scores is not None
+
+
+def test_a_fingerprint_follows_each_change(monkeypatch):
+    part, hashed = LearnedPool(HEAD_DIM), []
+    whole = weights._digest
+    monkeypatch.setattr(weights, "_digest", lambda state: hashed.append(1) or whole(state))
+    before = part.identity
+    assert part.identity == before and len(hashed) == 1
+    with torch.no_grad():
+        part.query.add_(1)
+    assert part.identity != before and len(hashed) == 2
+
+
+def test_an_attribute_that_hides_one_of_torch_is_refused():
+    part = MeanPool()
+    part.half = nn.Parameter(torch.zeros(1))
+    with pytest.raises(X2LError, match="weights: an attribute that holds some cannot be called half"):
+        part.own_weights()
 
 
 def test_features_of_an_oracle_are_kept_for_its_weights():
@@ -173,7 +288,7 @@ def test_features_of_an_oracle_are_kept_for_its_weights():
 
 
 WRONG = {
-    "missing": (None, "no such file"),
+    "missing": (None, "expected the path of a safetensors file"),
     "shape": ({"query": torch.zeros(3)}, rf"query: expected \({HEAD_DIM},\), got \(3,\)"),
     "name": ({"other": torch.zeros(HEAD_DIM)}, "other: expected none, got"),
 }
@@ -215,6 +330,11 @@ REFUSED = {
         {"levels": [Levels(2, {"1": 1.0, "2/8": 1.0})]},
         "trains: a compressor only, expected no video at ratio 1",
     ),
+    "an oracle beside others": (
+        {"oracle": {"name": "scorer"}, "compressor": {"name": "mean_pool"}},
+        {"trains": ["language_model", "oracle"]},
+        "trains: no answer depends on the weights of the oracle",
+    ),
     "an oracle behind a selection": (
         {"oracle": {"name": "scorer"}, "compressor": {"name": "mean_pool"}},
         {"trains": ["oracle"]},
@@ -230,7 +350,8 @@ def test_what_cannot_learn_is_refused(folder, case):  # noqa: F811
     with pytest.raises(X2LError, match=expected):
         module = module_of(folder, pipeline=pipeline, **({"trains": ["compressor"]} | options))
         module.log_dict = lambda *_, **__: None
-        module.training_step(batches(1)[0], 0)
+        module.training_step(batches(1)[0], 0)["loss"].backward()
+        module.on_before_optimizer_step(None)
 
 
 def test_tokens_are_not_kept_beside_an_oracle_that_learns(folder, tmp_path):  # noqa: F811

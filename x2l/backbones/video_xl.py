@@ -47,6 +47,7 @@ class VideoXL(LanguageModelBackbone):
         "projector": r"mm_projector\.",
         "tower": r"vision_tower\.",
     }
+    base_count = 2.0
     default_model: ClassVar[str | None] = None
     """The checkpoint folder that is meant when none is given."""
 

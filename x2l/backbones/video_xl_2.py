@@ -214,4 +214,4 @@ def _runs(labels: Int[Tensor, " tokens"]) -> Iterator[slice]:
 
 
 def _grouped(kv: KV, groups: Int[Tensor, " tokens"]) -> GroupedKV:
-    return GroupedKV(kv.keys, kv.values, kv.positions, kv.rotated, groups)
+    return GroupedKV(kv.keys, kv.values, kv.positions, kv.rotated, kv.counts, groups)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from x2l.errors import X2LError
+from x2l.errors import require
 from x2l.interfaces import Backbone, Chunker
 from x2l.video import Footage
 
@@ -19,8 +19,7 @@ class Fixed(Chunker):
     frames: int = 10
 
     def __post_init__(self):
-        if self.frames < 1:
-            raise X2LError(f"chunk_frames: expected a positive integer, got {self.frames}")
+        require(self.frames >= 1, "chunk_frames.frames", "1 or more", self.frames)
 
     def lengths(self, video: Footage, backbone: Backbone | None, progress: bool = False) -> list[int]:
         return video.equal_parts(self.frames)

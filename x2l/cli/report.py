@@ -17,7 +17,7 @@ from x2l.pipeline import Pipeline
 from x2l.scoring import is_right
 from x2l.types import Answer, Question, VideoIndex
 
-SECONDS = ("decode", "embed", "prefill", "score", "assemble", "first_token", "total")
+SECONDS = ("chunk", "decode", "embed", "prefill", "score", "assemble", "first_token", "total")
 
 
 def answer_data(pipeline: Pipeline, index: VideoIndex, answer: Answer) -> dict[str, Any]:

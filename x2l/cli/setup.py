@@ -11,11 +11,13 @@ import click
 import transformers
 
 from x2l import registry
+from x2l.chunkers import make_chunker, spelling
 from x2l.cli.options import Options
 from x2l.config.settings import read_settings
 from x2l.engine.loading import require_device
 from x2l.errors import X2LError
 from x2l.pipeline import Pipeline
+from x2l.pipeline.indexing import COMPRESSOR_WEIGHTS, require_same_weights
 from x2l.recipe import Recipe, build_pipeline
 from x2l.storage import store
 from x2l.types import VideoIndex
@@ -60,12 +62,13 @@ def make_recipe_for(index: VideoIndex, source: str, options: Options) -> Recipe:
 def remembered(recipe: Recipe) -> dict[str, Any]:
     """The part of a recipe that an index keeps, for any working directory; without the device."""
     data = recipe.to_mapping()
-    for part in (data["backbone"], data["oracle"]):
+    for slot in registry.PARTS:
+        part = data[slot]
         part.pop("device", None)
-        model = part.get("model")
-        # What is no folder is the name of a model on the hub.
-        if model and Path(model).is_dir():
-            part["model"] = str(Path(model).resolve())
+        for name in ("model", "weights"):
+            # What is neither folder nor file is the name of a model on the hub.
+            if isinstance(path := part.get(name), str) and Path(path).exists():
+                part[name] = str(Path(path).resolve())
     return data
 
 
@@ -88,13 +91,16 @@ def make_pipeline(recipe: Recipe, progress: bool = True) -> Pipeline:
 
 def _stored_recipe(index: VideoIndex) -> dict[str, Any]:
     sampling = index.spec.video.get("sampling")
-    return {**({"sampling": sampling} if sampling else {}), **index.spec.recipe}
+    recipe = {key: value for key, value in index.spec.recipe.items() if key != COMPRESSOR_WEIGHTS}
+    return {**({"sampling": sampling} if sampling else {}), **recipe}
 
 
 def _comparable(recipe: Recipe, key: str) -> Any:
     """A part of the recipe as data, with the defaults of a method filled in."""
     if key == "compressor":
         return registry.describe(registry.build(key, recipe.compressor))
+    if key == "chunk_frames":
+        return spelling(make_chunker(recipe.chunk_frames))
     return recipe.to_mapping()[key]
 
 
@@ -103,7 +109,9 @@ def open_source(source: str, options: Options) -> tuple[Pipeline, VideoIndex]:
     progress = not options.quiet
     if _is_index(Path(source)):
         index = store.load(source)
-        return make_pipeline(make_recipe_for(index, source, options), progress), index
+        pipeline = make_pipeline(make_recipe_for(index, source, options), progress)
+        require_same_weights(index, pipeline.compressor)
+        return pipeline, index
     recipe = make_recipe(options)
     video = open_with(recipe, source, options)
     pipeline = make_pipeline(recipe, progress)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from x2l.interfaces import Backbone, Compressor, chunk_kv
-from x2l.types import KV, Chunk, ChunkKV, X2LError
+from x2l.types import KV, Chunk, ChunkKV, X2LError, equal_counts
 
 
 @dataclass
@@ -34,7 +34,9 @@ class LowResolution(Compressor):
             levels = {}
             for ratio in ratios:
                 smaller = _with_fewer_tokens(chunk, ratio)
-                levels[ratio] = backbone.prefill(smaller, memories[ratio])
+                kv = backbone.prefill(smaller, memories[ratio])
+                counts = equal_counts(kv.num_tokens, chunk.visual_tokens.shape[-2])
+                levels[ratio] = replace(kv, counts=counts)
                 memories[ratio] = backbone.extend(memories[ratio], levels[ratio])
             yield chunk_kv(chunk, levels)
 

@@ -32,10 +32,12 @@ class MeanPool(ChunkCompressor):
     def compress(self, kv: KV, ratio: int) -> KV:
         if self.remainder == "drop" and kv.num_tokens > ratio:
             kv = kv.part(slice(kv.num_tokens // ratio * ratio))
+        sizes = [len(group) for group in torch.arange(kv.num_tokens).split(ratio)]
         return KV(
             keys=mean_of_groups(kv.keys, ratio),
             values=mean_of_groups(kv.values, ratio),
             positions=mean_of_groups(kv.positions[..., None].double(), ratio)[..., 0].long(),
+            counts=torch.tensor(sizes, dtype=torch.float),
         )
 
 

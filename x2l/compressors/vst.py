@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -57,6 +57,8 @@ class VST(Compressor):
     def _encode_chunk(self, backbone: Backbone, chunk: Chunk, lane: _Lane, ratio: int) -> tuple[_Lane, KV]:
         after, carry = place_vsts(chunk.visual_tokens.shape[-2], ratio, lane.carry, self.carry)
         kv = backbone.prefill_vst(chunk, lane.memory, after)
+        waiting = torch.tensor([-(lane.carry % ratio)])  # raw tokens in front of the chunk
+        kv = replace(kv, counts=after.diff(prepend=waiting).float())
         return _Lane(backbone.extend(lane.memory, kv), carry), kv
 
 

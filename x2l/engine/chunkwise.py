@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import ClassVar, Literal
 
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from x2l.interfaces import Backbone, Compressor, chunk_kv
-from x2l.types import KV, Chunk, ChunkKV, Memory, Observed, ObservedKV, X2LError, joined
+from x2l.types import KV, Chunk, ChunkKV, Memory, Observed, ObservedKV, X2LError, equal_counts, joined
 
 
 @dataclass
@@ -77,14 +77,21 @@ class ChunkCompressor(Compressor):
         if ratio == 1:
             return kv
         if observed is not None:
-            kv = ObservedKV(kv.keys, kv.values, kv.positions, kv.rotated, observed)
+            kv = ObservedKV(**vars(kv), observed=observed)
         if chunk.is_text is None:
-            level = self.compress(kv, ratio)
+            level = self._compressed(kv, ratio)
         else:
             runs = runs_of(kv, chunk.is_text.tolist())
-            level = joined(run if is_text else self.compress(run, ratio) for is_text, run in runs)
+            level = joined(run if is_text else self._compressed(run, ratio) for is_text, run in runs)
         # What was observed is not kept: it is larger than the KVs.
         return level.plain() if isinstance(level, ObservedKV) else level
+
+    def _compressed(self, kv: KV, ratio: int) -> KV:
+        """Tokens stand for equally many, where the method does not say for how many."""
+        level = self.compress(kv, ratio)
+        if level.counts is None:
+            level = replace(level, counts=equal_counts(level.num_tokens, kv.num_tokens))
+        return level
 
 
 @dataclass

@@ -25,6 +25,7 @@ from transformers import (
 from x2l.cache import filled_cache, next_position
 from x2l.engine.hooks import outputs_of
 from x2l.engine.observing import observed
+from x2l.engine.weighing import CAN_WEIGH, weighed
 from x2l.engine.words import unknown_words
 from x2l.interfaces import Backbone
 from x2l.rotary import rotate
@@ -42,11 +43,14 @@ class LanguageModelBackbone(Backbone):
     )
     num_axes: ClassVar[int] = 1
     """Axes of the rotary embedding: 1 in a line, 3 for time, height and width."""
-    network_parts: ClassVar[Mapping[str, str]] = {}
+    network_parts: ClassVar[Mapping[str, str]] = {
+        "projector": "projector|connector|merger",
+        "tower": "vision|visual",
+    }
     """Parts of the network that can be trained by themselves: a pattern of their weights' names for each.
 
-    The first that fits counts; what fits none is "language_model". While neither "tower" nor "projector" is
-    trained, visual tokens may be kept on disk: these two names mean what they say.
+    The first that fits counts; what fits none is "language_model". These are usual names; a family whose
+    network has others overrides them.
     """
     reads_words: ClassVar[bool] = False
     """Whether there is text between the frames."""
@@ -109,6 +113,15 @@ class LanguageModelBackbone(Backbone):
             raise X2LError("keys: expected before rotation, got some that are rotated already")
         return RotatedMemory(self.rotate(kv.keys, kv.positions), kv.values)
 
+    def require_weighing(self) -> None:
+        implementation = self.decoder.config._attn_implementation
+        if implementation not in CAN_WEIGH:
+            expected = f"{', '.join(CAN_WEIGH[:-1])} or {CAN_WEIGH[-1]}"
+            raise X2LError(
+                f"backbone.attention: {implementation} cannot weigh cached tokens, expected {expected} "
+                "(or proportional.beta 0)"
+            )
+
     def prefill_observed(
         self, chunk: Chunk, memory: RotatedMemory, what: Collection[str]
     ) -> tuple[KV, Observed]:
@@ -138,17 +151,19 @@ class LanguageModelBackbone(Backbone):
         return self.model.get_input_embeddings()(ids.to(self.device))
 
     def logits(self, ids: Int[Tensor, " tokens"], cache: DynamicCache) -> Float[Tensor, "tokens vocab"]:
-        return self.model(**self._inputs(ids, cache)).logits[0].float()
+        with weighed(self.decoder, cache):
+            return self.model(**self._inputs(ids, cache)).logits[0].float()
 
     def attention(
         self, ids: Int[Tensor, " tokens"], cache: DynamicCache
     ) -> Float[Tensor, "layers heads cached"]:
         cached = cache.get_seq_length()
-        if len(ids) > 1:
-            # Weights are formed for each token that is read with them, and only the last one's are wanted.
-            self.decoder(**self._inputs(ids[:-1], cache))
-        with _attention_weights(self.decoder):
-            output = self.decoder(**self._inputs(ids[-1:], cache), output_attentions=True)
+        with weighed(self.decoder, cache):
+            if len(ids) > 1:
+                # Weights are formed for each token that is read with them; only the last one's are wanted.
+                self.decoder(**self._inputs(ids[:-1], cache))
+            with _attention_weights(self.decoder):
+                output = self.decoder(**self._inputs(ids[-1:], cache), output_attentions=True)
         return torch.stack([weights[0, :, -1, :cached] for weights in output.attentions])
 
     def generate(self, ids: Int[Tensor, " tokens"], cache: DynamicCache, **options: Any) -> str:
@@ -172,11 +187,12 @@ class LanguageModelBackbone(Backbone):
         if stop := options.pop("stop_strings", None):
             options["stopping_criteria"] = [_StopAt(self.tokenizer, tuple(stop), len(ids))]
         seen = cache.get_seq_length() + len(ids)
-        output = self.model.generate(
-            **self._inputs(ids, cache),
-            attention_mask=torch.ones(1, seen, dtype=torch.long, device=self.device),
-            **{"max_new_tokens": 64, "do_sample": False, "repetition_penalty": 1.0, **options},
-        )
+        with weighed(self.decoder, cache):
+            output = self.model.generate(
+                **self._inputs(ids, cache),
+                attention_mask=torch.ones(1, seen, dtype=torch.long, device=self.device),
+                **{"max_new_tokens": 64, "do_sample": False, "repetition_penalty": 1.0, **options},
+            )
         return output[0, len(ids) :]
 
     def streamer(self, on_text: Callable[[str], Any]) -> TextStreamer:

@@ -157,6 +157,10 @@ def _note_session(
         "backbones": {name: pipeline.backbone.identity for name, pipeline in pipelines.items()},
         "oracles": {name: pipeline.oracle.identity for name, pipeline in pipelines.items()},
     }
+    for slot in ("compressor", "selector"):
+        identities = {name: getattr(pipeline, slot).identity for name, pipeline in pipelines.items()}
+        if any(identities.values()):
+            same[f"{slot}s"] = identities
     sessions = _check_same(out, same).get("sessions", [])
     if is_new:
         sessions.append(provenance.session([backbone.device for backbone in backbones]))

@@ -56,8 +56,8 @@ def warn_if_empty(plan: Plan, selector: Selector) -> None:
     """Warn of a plan that keeps no chunk."""
     if not any(plan.ratios):
         name = registry.name_of(type(selector))
-        # 3: the caller of Pipeline.plan, which no_grad wraps.
-        warnings.warn(f"selector {name}: keeps no chunk, the answer is a guess", stacklevel=3)
+        # 4: the caller of Pipeline.plan, which no_grad wraps.
+        warnings.warn(f"selector {name}: keeps no chunk, the answer is a guess", stacklevel=4)
 
 
 def alike(plans: Sequence[Plan], parts: Sequence[Part]) -> list[list[int]]:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from x2l import registry
 from x2l.chunkers import spelling
 from x2l.clock import Clock
-from x2l.interfaces import Backbone, Chunker, Compressor, Oracle, Part
+from x2l.interfaces import Backbone, Chunker, Compressor, Oracle
 from x2l.types import KV, Chunk, ChunkKV, Clip, IndexSpec, VideoIndex, X2LError
 from x2l.video import Footage, Sampling, open_video
 
@@ -25,6 +25,10 @@ Features = Mapping[str, Mapping[str, Tensor]]
 """What oracles store about a chunk, by their key."""
 Read = tuple[Chunk, Features]
 """What the language model reads of a clip, and what the oracle stores of it."""
+
+
+COMPRESSOR_WEIGHTS = "compressor_weights"
+"""Where an index tells the fingerprint of its compressor's own weights."""
 
 
 def opened(video: Source, sampling: Sampling, progress: bool) -> Footage:
@@ -101,13 +105,16 @@ def in_host_memory(chunk: ChunkKV) -> ChunkKV:
 
 def made_with(compressor: Compressor, ratios: Sequence[int], chunker: Chunker) -> dict[str, Any]:
     """The fields that an index was made with. Raises X2LError for a field that is not plain data."""
-    return {"compressor": described(compressor), "ratios": list(ratios), "chunk_frames": spelling(chunker)}
+    made = {"compressor": registry.describe(compressor), "ratios": list(ratios)}
+    weights = {COMPRESSOR_WEIGHTS: compressor.identity} if compressor.identity else {}
+    return made | {"chunk_frames": spelling(chunker)} | weights
 
 
-def described(part: Part) -> dict[str, Any]:
-    """A part's spec; weights of its own by what they are, not by where they lie."""
-    spec = registry.describe(part)
-    return spec | {"weights": part.identity} if part.identity else spec
+def require_same_weights(index: VideoIndex, compressor: Compressor) -> None:
+    """Raise X2LError if the index was made with other weights of the compressor than it has."""
+    made, given = index.spec.recipe.get(COMPRESSOR_WEIGHTS, ""), compressor.identity
+    if made != given:
+        raise X2LError(f"index: was made with compressor weights {made or 'none'}, not {given or 'none'}")
 
 
 def spec_of(backbone: Backbone, recipe: dict[str, Any], video: Footage, clock: Clock) -> IndexSpec:

@@ -18,6 +18,7 @@ from x2l.pipeline import asking, indexing
 from x2l.pipeline.asking import Asked, OnText
 from x2l.pipeline.fitting import check_fit, check_levels
 from x2l.pipeline.indexing import Read, Source
+from x2l.proportional import OFF, Proportional
 from x2l.storage import store
 from x2l.types import KV, Answer, ChunkKV, Clip, Plan, Question, VideoIndex
 from x2l.video import Sampling
@@ -37,10 +38,12 @@ class Pipeline:
     selector: Selector
     ratios: tuple[int, ...] = (2, 32)
     positions: Positions = "contiguous"
+    proportional: Proportional = OFF
     chunker: Chunker = field(default_factory=Fixed)
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self):
+        self.backbone = self.backbone.weighing(self.proportional)
         check_levels(self.ratios, self.positions)
         check_fit(self.backbone, self.compressor, self.oracle, self.chunker)
         for part in self._parts:

@@ -56,11 +56,11 @@ class StoredLevel:
     num_bytes: int
 
     def materialise(self) -> KV:
-        keys, values, positions = (self.file.get_tensor(self.tensors[part]) for part in _KV_PARTS)
-        return KV(keys, values, positions, self.rotated)
+        parts = {part: self.file.get_tensor(name) for part, name in self.tensors.items()}
+        return KV(**parts, rotated=self.rotated)
 
 
-_KV_PARTS = ("keys", "values", "positions")
+_KV_PARTS = ("keys", "values", "positions", "counts")
 
 
 def save(index: VideoIndex, directory: str | Path) -> None:
@@ -140,9 +140,9 @@ class _Writer:
         name = self._kv_names[id(level)] = f"kv{len(self._kv_names)}"
         self._seen.append(level)
         kv = level.materialise()
-        self.kvs[name] = {part: self._tensor(getattr(kv, part)) for part in _KV_PARTS} | {
-            "rotated": kv.rotated
-        }
+        parts = {part: getattr(kv, part) for part in _KV_PARTS}
+        self.kvs[name] = {part: self._tensor(tensor) for part, tensor in parts.items() if tensor is not None}
+        self.kvs[name]["rotated"] = kv.rotated
         return name
 
     def _tensor(self, tensor: Tensor) -> str:
@@ -253,7 +253,7 @@ def _stored_level(file: Any, kv: dict) -> StoredLevel:
     keys, values = (file.get_slice(kv[part]) for part in ("keys", "values"))
     return StoredLevel(
         file=file,
-        tensors={part: kv[part] for part in _KV_PARTS},
+        tensors={part: kv[part] for part in _KV_PARTS if part in kv},
         rotated=kv["rotated"],
         num_tokens=keys.get_shape()[-2],
         num_bytes=_num_bytes(keys) + _num_bytes(values),

@@ -34,7 +34,7 @@ from x2l.training.loop import accelerator_of, last_checkpoint, train
 from x2l.training.qa_data import BrokenVideos, VideoQADataModule
 from x2l.training.qa_recipe import VideoQARecipe
 from x2l.training.start import let_vsts_gather
-from x2l.training.trainable import merge_adapters, trained_weights
+from x2l.training.trainable import learned_state, merge_adapters
 from x2l.training.x2l_module import X2LModule
 
 TRAINED, BEST, MERGED, LOGS = "trained.safetensors", "best.safetensors", "model", "logs"
@@ -105,12 +105,14 @@ def write_trained(
 ) -> None:
     """Write what is trained, as it is now: fp32 tensors by their names, and notes beside them.
 
-    Names are those in the network; weights of another part are under its slot: "compressor.query".
+    Names are those in the network; weights of another part are under its slot: "compressor.query", with what
+    of it is not trained, because nothing else has kept how it was drawn.
     Every process must call it: some strategies spread the weights.
     """
     state = trainer.strategy.lightning_module_state_dict()
     if trainer.is_global_zero:
-        tensors = {saved_as(name): state[name].cpu().contiguous() for name in trained_weights(module)}
+        # Cloned, because a part may hold a tensor under two names, and the format lets none share memory.
+        tensors = {saved_as(name): state[name].cpu().clone().contiguous() for name in learned_state(module)}
         with written_whole(path) as partial:
             save_file(tensors, partial, notes)  # without a second copy in memory
     trainer.strategy.barrier()
@@ -166,14 +168,15 @@ def merge(recipe: VideoQARecipe, trained: Path, folder: Path) -> None:
     """
     pipeline = build_pipeline(recipe.answering)
     backbone, dtype = pipeline.backbone, pipeline.backbone.model.dtype
-    module = X2LModule(pipeline, trains=recipe.trains, lora=recipe.lora, levels=recipe.levels)
-    state, names = load_file(trained), {saved_as(name): name for name in trained_weights(module)}
+    module = X2LModule(pipeline, recipe.trains, recipe.lora, num_steps=recipe.num_steps, levels=recipe.levels)
+    state, names = load_file(trained), {saved_as(name): name for name in learned_state(module)}
     if {*names} != {*state}:
         odd = min({*names}.symmetric_difference(state))
         raise X2LError(f"{trained}: expected what the recipe trains, {odd} is in one of them only")
     module.load_state_dict({names[name]: tensor for name, tensor in state.items()}, strict=False)
     for slot, weights in module.parts.items():
-        write_bytes(folder.parent / f"{slot}.safetensors", serialized(weights.state_dict()))
+        own = {name: tensor.cpu().clone().contiguous() for name, tensor in weights.state_dict().items()}
+        write_bytes(folder.parent / f"{slot}.safetensors", serialized(own))
     merge_adapters(backbone.model)
     _copy_settings(recipe, backbone, folder)
     save(backbone.model.to(dtype), backbone.tokenizer, folder)

@@ -95,7 +95,7 @@ def make_trainable(pipeline: Pipeline, trains: Sequence[str], lora: LoRA) -> Non
             name = registry.name_of(type(part))
             warnings.warn(f"{slot} {name}: has weights that trains does not name, they stay", stacklevel=2)
         for parameter in part.own_weights().parameters():
-            _learn(parameter, slot in trains)
+            _learn(parameter, slot in trains and parameter.requires_grad)  # what a part froze stays so
 
 
 def _learn(parameter: nn.Parameter, learns: bool) -> None:
@@ -126,6 +126,12 @@ def trained_weights(network: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
 
 
+def learned_state(module: nn.Module) -> list[str]:
+    """Names of all that only this training knows: trained weights, and the whole state of other parts."""
+    trained = trained_weights(module)
+    return [name for name in module.state_dict() if name in trained or name.startswith("parts.")]
+
+
 def sees_change(backbone: LanguageModelBackbone) -> bool:
     """Whether training changes what the language model reads: visual tokens cannot be kept then.
 
@@ -133,7 +139,8 @@ def sees_change(backbone: LanguageModelBackbone) -> bool:
     """
     embeds_anew = backbone.model.get_input_embeddings().weight.requires_grad
     trained = trained_weights(backbone.model)
-    sees_anew = any(part_of(name, backbone) in ("tower", "projector") for name in trained)
+    unseen = {"language_model", "lora", "vst"}
+    sees_anew = any(part_of(name, backbone) not in unseen for name in trained)
     return sees_anew or (backbone.reads_words and embeds_anew)
 
 

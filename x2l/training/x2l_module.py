@@ -27,6 +27,7 @@ from x2l.training.token_cache import TokenCache
 from x2l.training.trainable import (
     LoRA,
     is_of_vst,
+    learned_state,
     make_trainable,
     parts_with_weights,
     sees_change,
@@ -132,6 +133,14 @@ class X2LModule(lightning.LightningModule):
         self.log_dict(report, batch_size=1)
         return report
 
+    def on_before_optimizer_step(self, optimizer) -> None:
+        """Raise X2LError for a part that would be written as trained, and learns nothing."""
+        for slot, weights in self.parts.items():
+            learned = trained_weights(weights).values()
+            # A compressor may rest for a step, where a video is not compressed.
+            if slot != "compressor" and learned and all(weight.grad is None for weight in learned):
+                raise X2LError(f"trains: no answer depends on the weights of the {slot}")
+
     def validation_step(self, batch: VideoQA, _) -> None:
         """Asked as the pipeline would be, whatever ratios and plans are trained on."""
         if not batch.questions:  # nothing could be read
@@ -186,9 +195,9 @@ class X2LModule(lightning.LightningModule):
         return logits[len(prompt) - 1 :], answer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Only what is trained."""
-        trained = trained_weights(self)
-        kept = {name: tensor for name, tensor in checkpoint["state_dict"].items() if name in trained}
+        """Only what nothing else keeps."""
+        learned = set(learned_state(self))
+        kept = {name: tensor for name, tensor in checkpoint["state_dict"].items() if name in learned}
         checkpoint["state_dict"] = kept
         checkpoint["x2l_step"] = self.step
 
