@@ -193,9 +193,7 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path):
     (tmp_path / "w.bin").write_bytes(b"PK\x03\x04 pickled")
     with pytest.raises(X2LError, match=r"^compressor.weights: .*w.bin: expected a safetensors file"):
         registry.build("compressor", COMPRESSOR | {"weights": str(tmp_path / "w.bin")})
-    with pytest.raises(
-        X2LError, match=r"^compressor.weights: expected the path of a safetensors"
-    ):
+    with pytest.raises(X2LError, match=r"^compressor.weights: expected the path of a safetensors"):
         registry.check("compressor", COMPRESSOR | {"weights": 3})
     save_file({"query": torch.zeros(2)}, tmp_path / "w.safetensors")
     with pytest.raises(X2LError, match="query: expected none, got"):
