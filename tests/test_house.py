@@ -9,6 +9,7 @@ from pathlib import Path
 from pkgutil import walk_packages
 
 import pytest
+from packaging.version import Version
 
 import x2l
 
@@ -84,3 +85,13 @@ def test_no_file_names_a_path_of_one_machine():
         if (match := MACHINE_PATH.search(path.read_text(encoding="utf-8", errors="ignore")))
     ]
     assert not found
+
+
+def test_the_lowest_versions_are_the_bounds():
+    """CI installs from constraints-lowest.txt what pyproject.toml promises; torch is that of every run."""
+    project = (ROOT / "pyproject.toml").read_text().partition("[project]")[2]
+    bounds = re.findall(r'"([\w-]+)(?:\[\w+\])?>=([\d.]+)', project)
+    pins = dict(re.findall(r"^(\S+)==(\S+)$", (ROOT / "constraints-lowest.txt").read_text(), re.M))
+    differ = {name for name, bound in bounds if Version(pins[name.lower()]) != Version(bound)}
+    assert len(bounds) > 20
+    assert differ == {"torch"}

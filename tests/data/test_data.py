@@ -31,7 +31,7 @@ class MLVULike(x2l.Data):
     dir: str
     num: int | None = None
 
-    reduced: ClassVar = {"smoke": {"num": 1}, "quick": {"num": 6}}
+    reduced: ClassVar[dict[str, dict[str, int]]] = {"smoke": {"num": 1}, "quick": {"num": 6}}
 
     def items(self):
         asked = {}

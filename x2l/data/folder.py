@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from x2l.errors import X2LError, require
 from x2l.interfaces import Data
@@ -24,7 +24,7 @@ class Folder(Data):
     num: int | None = None
     """Only the first so many videos."""
 
-    reduced: ClassVar = {"smoke": {"num": 1}, "quick": {"num": 6}}
+    reduced: ClassVar[dict[str, Any]] = {"smoke": {"num": 1}, "quick": {"num": 6}}
 
     def __post_init__(self):
         require(self.num is None or self.num > 0, "num", "at least one video", self.num)

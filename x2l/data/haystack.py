@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from x2l.errors import require
 from x2l.interfaces import Data
@@ -42,7 +42,7 @@ class Haystack(Data):
     dir: str | None = None
     """A folder that several evaluations share."""
 
-    reduced: ClassVar = {
+    reduced: ClassVar[dict[str, Any]] = {
         "smoke": {"num": 1, "lengths": [32], "dir": None},
         "quick": {"num": 2, "lengths": [64, 128], "dir": None},
     }

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class Needles(Data):
     show_options: bool = False
     """Whether the questions of drawn videos have options; those of files do."""
 
-    reduced: ClassVar = {
+    reduced: ClassVar[dict[str, Any]] = {
         "smoke": {"num": 1, "chunks": 4, "dir": None},
         "quick": {"num": 6, "chunks": 8, "dir": None},
     }

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,11 +36,7 @@ def resized(
         raise X2LError(
             f"resample: expected one of {sorted(_FILTERS)} in the processor's settings, got {resample}"
         )
-    resize = partial(interpolate, pixels.contiguous(), (height, width), antialias=True)
-    try:
-        return resize(mode=_FILTERS[resample])
-    except NotImplementedError:  # an older PyTorch without lanczos: what the stock processors then take
-        return resize(mode="bicubic")
+    return interpolate(pixels.contiguous(), (height, width), mode=_FILTERS[resample], antialias=True)
 
 
 def normalised(frames: Frames, settings: Mapping[str, Any]) -> Float[Tensor, "frames 3 height width"]:
