@@ -129,6 +129,17 @@ class KV:
             None if self.counts is None else self.counts[tokens],
         )
 
+    def select(self, tokens: Int[Tensor, " selected"]) -> KV:
+        """Tokens by their numbers, the same for every layer and head."""
+        rows = tokens.to(self.keys.device)
+        return KV(
+            self.keys.index_select(-2, rows),
+            self.values.index_select(-2, rows),
+            self.positions.index_select(-1, tokens.to(self.positions.device)),
+            self.rotated,
+            None if self.counts is None else self.counts[tokens.to(self.counts.device)],
+        )
+
     def take(self, indices: Int[Tensor, "#layers #kv_heads kept"]) -> KV:
         """Some of the tokens, for each layer and head its own, in the order of `indices`.
 

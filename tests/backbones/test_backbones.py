@@ -12,6 +12,7 @@ from x2l import registry
 from x2l.backbones.video_xl import SYSTEM_PROMPT as SYSTEM
 from x2l.cache import assemble
 from x2l.pipeline import Pipeline
+from x2l.proportional import Proportional
 from x2l.selectors.constant import Constant
 from x2l.storage import store
 from x2l.types import DROPPED, Clip, Plan, Question, VideoFacts, VideoIndex, X2LError
@@ -244,3 +245,25 @@ def test_blocks_need_whole_chunks_in_memory():
     compressor = registry.build("compressor", {"name": "mean_pool", "memory": "compressed"})
     with pytest.raises(X2LError, match=r"compressor\.memory: expected full"):
         index_of(backbone, compressor)
+
+
+@every_backbone
+@torch.no_grad()
+def test_every_way_of_asking_weighs_alike(name, backbones):
+    """Alone, among others, by letters, and by the oracle that asks the model."""
+    backbone, compressor = backbones(name), registry.build("compressor", "mean_pool")
+    oracle = registry.build("oracle", "llm_attention" if "attention" in backbone.provides else "annotated")
+    selector = registry.build("selector", {"name": "top_k", "k": 1})
+    off = Pipeline(backbone, compressor, oracle, selector, (1, 8))
+    on, index = replace(off, proportional=Proportional(1.0)), index_of(backbone, compressor)
+    alone = on.ask(index, QUESTION, max_new_tokens=3)
+    (together,) = on.ask_many(index, [QUESTION], max_new_tokens=3)
+    assert (alone.text, alone.plan) == (together.text, together.plan)
+    caches = [pipeline.cache(index, alone.plan, QUESTION) for pipeline in (on, off)]
+    assert caches[0].bias.max() > 1 and caches[1].bias is None
+    ids = backbone.encode_question(QUESTION)
+    weighed, plain = (p.backbone.logits(ids, cache) for p, cache in zip((on, off), caches, strict=True))
+    assert (weighed - plain).abs().max() > 1e-4
+    cache = on.cache(index, alone.plan, QUESTION)
+    steps = torch.cat([on.backbone.logits(token[None], cache) for token in ids])
+    torch.testing.assert_close(steps, weighed, atol=1e-4, rtol=1e-4)

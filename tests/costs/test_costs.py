@@ -78,7 +78,14 @@ def counted(run) -> int:
     return counter.get_total_flops()
 
 
-@pytest.mark.parametrize("compressor", [VST(), VST(edge_ratio=None)], ids=["edges", "alike"])
+PASSES = [VST(passes="joint"), VST(passes="joint", memory="high"), VST(passes="pooled")]
+
+
+@pytest.mark.parametrize(
+    "compressor",
+    [VST(), VST(edge_ratio=None), *PASSES],
+    ids=["edges", "alike", "joint", "joint high", "pooled"],
+)
 def test_pre_fill_flops_are_those_that_torch_counts(compressor, backbone):
     source, prefix = chunks(backbone, num_chunks=8, frames_per_chunk=10), backbone.begin()
     expected = counted(lambda: list(compressor.encode(backbone, prefix, source, RATIOS)))
@@ -160,7 +167,7 @@ def test_answer_flops_are_those_that_torch_counts(backbone):
     assert tiny_sizes(backbone).decoder.answer_flops(40, cached) == pytest.approx(expected, rel=0.05)
 
 
-@pytest.mark.parametrize("compressor", [VST(), MeanPool(), Identity()], ids=["vst", "mean_pool", "identity"])
+@pytest.mark.parametrize("compressor", [VST(), *PASSES, MeanPool(), Identity()])
 def test_tokens_and_bytes_are_those_of_a_real_index(compressor, backbone):
     source = read_chunks(backbone, num_chunks=6)
     index = index_of(backbone, compressor, source, RATIOS)
@@ -322,3 +329,21 @@ def test_the_benchmark_for_a_gpu_runs_at_a_small_size(monkeypatch, capsys):
     assert plain["cache_reduction"] == 0 and double["cache_reduction"] == pytest.approx(0.5)
     assert hybrid["kv_tokens_full"] == plain["kv_tokens"] == 20 * 144
     assert all(row["ttft_s"] > 0 and row["prefill_s"] > 0 for row in (plain, double, hybrid))
+
+
+@pytest.mark.parametrize(
+    ("frames", "passes", "memory", "most"),
+    [
+        (256, "pooled", "low", 0.65),
+        (256, "joint", "low", 0.67),  # every VST of 32x attends to a memory of 2x: a little above 0.65
+        (256, "joint", "high", 0.56),
+        (2048, "joint", "high", 0.31),
+    ],
+)
+def test_one_pass_is_that_much_less_than_two_on_a_7b(frames, passes, memory, most):
+    sizes = published_sizes("video_xl")
+    one, two = (
+        dry_run(sizes, compressor, TopK(3), (2, 32), frames, 10, "bfloat16").prefill_flops
+        for compressor in (VST(passes=passes, memory=memory), VST())
+    )
+    assert most - 0.05 < one / two < most

@@ -29,16 +29,16 @@ class KeyNorm(ScorerCompressor):
         return -kv.keys.norm(dim=-1)
 
 
-def snap_of_the_page():
-    """The class that CONTRIBUTING.md shows."""
+def of_the_page(name: str) -> type:
+    """A class that CONTRIBUTING.md shows."""
     page = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
-    (code,) = (block for block in blocks("python", page) if "class Snap" in block)
+    (code,) = (block for block in blocks("python", page) if f"class {name}(" in block)
     names = {"__name__": __name__}
     exec(code, names)
-    return names["Snap"]
+    return names[name]
 
 
-Snap = snap_of_the_page()
+Snap = of_the_page("Snap")
 
 
 @dataclass
@@ -211,3 +211,12 @@ class Halves(ChunkCompressor):
 def test_a_compressor_that_cuts_what_it_observes_stores_plain_kvs(backbone):
     index = index_of(backbone, Halves(), chunks(backbone, num_chunks=2), (2,))
     assert all(type(chunk.levels[2]) is KV for chunk in index.chunks)
+
+
+def test_the_query_aware_compressor_of_the_page_keeps_half_of_what_is_planned(backbone, video):
+    pipeline, index = refined(backbone, video, Constant(2), of_the_page("QuestionAware")())
+    plan = Plan((2,) * len(index.chunks))
+    caches = [pipeline.cache(index, plan, Question(text)) for text in ("Is there a red star ?", "count the")]
+    halves = tuple(max(1, round(n / 2)) for n in index.planned_tokens(plan))
+    assert all(cache.tokens_per_chunk == halves for cache in caches)
+    assert not torch.equal(caches[0].layers[0].values, caches[1].layers[0].values)

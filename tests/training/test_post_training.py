@@ -17,6 +17,7 @@ from models import save as save_folder
 from models import tiny_backbone
 from safetensors.torch import load_file, save_file
 from stock_models import FAMILIES, checkpoint, stock_backbone
+from torch.nn.functional import kl_div
 
 from x2l.backbones.video_xl import VideoXL
 from x2l.cache import assemble
@@ -173,6 +174,26 @@ def saved_bytes(module: X2LModule, num_chunks: int) -> int:
         index = module.encode(batch, module._training_pipeline)
         assert len(index.chunks) == num_chunks
     return sum(kept.values())
+
+
+def test_another_objective_is_one_method(folder):
+    """Distillation from uncompressed KVs."""
+
+    class Distilled(X2LModule):
+        def loss(self, answered, batch):
+            with torch.no_grad():
+                teacher = self.answer(batch, (1,), plan_from="selector")
+            pairs = zip(answered.logits, teacher.logits, strict=True)
+            return sum(kl_div(a.log_softmax(-1), b.softmax(-1), reduction="batchmean") for a, b in pairs)
+
+    batch, losses = batches(1)[0], []
+    for kind in (X2LModule, Distilled):
+        module = kind(pipeline_of(folder, selector={"name": "constant"}), trains=["vst"], num_steps=1)
+        module.log_dict = lambda report, **_: None
+        losses.append(module.training_step(batch, 0)["loss"])
+        losses[-1].backward()
+    assert losses[0] != losses[1] and losses[1] >= 0
+    assert any(weight.grad is not None for weight in module.network.parameters())
 
 
 # What is trained

@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
+from x2l.compressors._pooling import pooled
 from x2l.engine.chunkwise import ChunkCompressor
 from x2l.types import KV
 
@@ -32,15 +29,4 @@ class MeanPool(ChunkCompressor):
     def compress(self, kv: KV, ratio: int) -> KV:
         if self.remainder == "drop" and kv.num_tokens > ratio:
             kv = kv.part(slice(kv.num_tokens // ratio * ratio))
-        sizes = [len(group) for group in torch.arange(kv.num_tokens).split(ratio)]
-        return KV(
-            keys=mean_of_groups(kv.keys, ratio),
-            values=mean_of_groups(kv.values, ratio),
-            positions=mean_of_groups(kv.positions[..., None].double(), ratio)[..., 0].long(),
-            counts=torch.tensor(sizes, dtype=torch.float),
-        )
-
-
-def mean_of_groups(x: Float[Tensor, "*shape tokens dim"], size: int) -> Float[Tensor, "*shape groups dim"]:
-    """Mean over consecutive groups of `size` tokens; the last group may be shorter."""
-    return torch.stack([group.mean(dim=-2) for group in x.split(size, dim=-2)], dim=-2)
+        return pooled(kv, ratio)

@@ -1,15 +1,17 @@
-"""VST: the backbone's own visual summary tokens, one pre-fill pass for each ratio."""
+"""VST: the backbone's own visual summary tokens, one pre-fill pass for each ratio or for all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from x2l.compressors._pooling import pooled
 from x2l.engine.chunkwise import check_edge_ratio, with_edges
 from x2l.interfaces import Backbone, Compressor, chunk_kv
 from x2l.types import KV, Chunk, ChunkKV, Memory, X2LError
@@ -17,49 +19,120 @@ from x2l.types import KV, Chunk, ChunkKV, Memory, X2LError
 
 @dataclass
 class VST(Compressor):
-    """Learned visual summary tokens, one pre-fill pass for each ratio.
+    """Learned visual summary tokens.
 
-    Every pass attends to its own KVs only (H-KVs are conditioned on H-KVs).
-
-    edge_ratio: ratio of the first and the last chunk in every pass; None treats them like the others.
+    passes: how the levels are made.
+        "own": one pre-fill pass for each ratio, which attends to its own KVs only (H-KVs are conditioned on
+        H-KVs), as in the paper.
+        "joint": one pass with the VSTs of all ratios in one interleaved sequence; where several stand behind
+        the same raw token, the finest comes first. A VST sees all that stands in front of it.
+        "pooled": a pass of the finest ratio; a coarser token is the mean of neighbouring finest ones of its
+        chunk, keys before rotation.
+        Both need ratios of which each divides the next.
+    memory: what later chunks see in a joint pass: VSTs of the lowest ratio, or only those of the highest.
+    edge_ratio: ratio of the first and the last chunk in every level; None treats them like the others.
     carry: raw tokens behind a chunk's last VST count towards the first VST of the next chunk. "release"
         is the released code's rule and raises where that is undefined (carry >= ratio, or a chunk
         without a VST); "reset" takes the carry modulo the ratio and gives every chunk at least one VST.
 
     Source: Video-X^2L (arXiv 2506.21184), section 3.3; VSTs: Video-XL (arXiv 2409.14485), section 3.2.
-    Differs: the first/last rule is in the released code, not in the paper.
+    Differs: the first/last rule is in the released code, not in the paper; "joint" and "pooled" are ours.
     """
 
     edge_ratio: int | None = 2
     carry: Literal["release", "reset"] = "reset"
+    passes: Literal["own", "joint", "pooled"] = "own"
+    memory: Literal["low", "high"] = "low"
 
     requires = frozenset({"vst"})
 
     def __post_init__(self):
         check_edge_ratio(self.edge_ratio)
+        if self.memory == "high" and self.passes != "joint":
+            raise X2LError(f"compressor.memory: expected low with passes {self.passes}, got high")
 
     def encode(
         self, backbone: Backbone, prefix: KV, chunks: Iterable[Chunk], ratios: Sequence[int]
     ) -> Iterator[ChunkKV]:
+        if self.passes != "own":
+            _require_divisible(ratios)
         start = _Lane(memory=backbone.extend(None, prefix))
+        encode = {"own": self._own, "joint": self._joint, "pooled": self._pooled}[self.passes]
+        for chunk, levels in encode(backbone, start, with_edges(chunks), sorted(ratios)):
+            yield chunk_kv(chunk, {ratio: levels[ratio] for ratio in ratios})
+
+    def _own(self, backbone: Backbone, start: _Lane, chunks: Edges, ratios: Sequence[int]) -> Encoded:
         lanes = dict.fromkeys(ratios, start)
-        for chunk, is_edge in with_edges(chunks):
+        for chunk, is_edge in chunks:
             levels, steps = {}, {}
             for ratio in ratios:
-                actual = self.edge_ratio if is_edge and self.edge_ratio else ratio
                 # Lanes are equal until their ratios first differ: the first chunk is computed once.
-                step = (id(lanes[ratio]), actual)
+                step = (id(lanes[ratio]), self._actual(ratio, is_edge))
                 if step not in steps:
-                    steps[step] = self._encode_chunk(backbone, chunk, lanes[ratio], actual)
+                    steps[step] = self._encode_chunk(backbone, chunk, lanes[ratio], step[1])
                 lanes[ratio], levels[ratio] = steps[step]
-            yield chunk_kv(chunk, levels)
+            yield chunk, levels
+
+    def _pooled(self, backbone: Backbone, start: _Lane, chunks: Edges, ratios: Sequence[int]) -> Encoded:
+        lane, finest = start, ratios[0]
+        for chunk, is_edge in chunks:
+            lane, kv = self._encode_chunk(backbone, chunk, lane, self._actual(finest, is_edge))
+            sizes = {ratio: 1 if is_edge and self.edge_ratio else ratio // finest for ratio in ratios}
+            yield chunk, {ratio: kv if size == 1 else pooled(kv, size) for ratio, size in sizes.items()}
+
+    def _joint(self, backbone: Backbone, start: _Lane, chunks: Edges, ratios: Sequence[int]) -> Encoded:
+        memory, carries = start.memory, dict.fromkeys(ratios, 0)
+        for chunk, is_edge in chunks:
+            # At an edge all kinds are one: a chunk has as many kinds as its ratios differ.
+            actual = {ratio: self._actual(ratio, is_edge) for ratio in ratios}
+            kinds = {kind: carries[ratio] for ratio, kind in reversed(actual.items())}
+            kvs, left = self._encode_kinds(backbone, chunk, memory, dict(sorted(kinds.items())))
+            carries = {ratio: left[kind] for ratio, kind in actual.items()}
+            seen = ratios[-1] if self.memory == "high" else ratios[0]
+            memory = backbone.extend(memory, kvs[actual[seen]])
+            yield chunk, {ratio: kvs[kind] for ratio, kind in actual.items()}
+
+    def _actual(self, ratio: int, is_edge: bool) -> int:
+        return self.edge_ratio if is_edge and self.edge_ratio else ratio
 
     def _encode_chunk(self, backbone: Backbone, chunk: Chunk, lane: _Lane, ratio: int) -> tuple[_Lane, KV]:
-        after, carry = place_vsts(chunk.visual_tokens.shape[-2], ratio, lane.carry, self.carry)
-        kv = backbone.prefill_vst(chunk, lane.memory, after)
-        waiting = torch.tensor([-(lane.carry % ratio)])  # raw tokens in front of the chunk
-        kv = replace(kv, counts=after.diff(prepend=waiting).float())
-        return _Lane(backbone.extend(lane.memory, kv), carry), kv
+        kvs, left = self._encode_kinds(backbone, chunk, lane.memory, {ratio: lane.carry})
+        return _Lane(backbone.extend(lane.memory, kvs[ratio]), left[ratio]), kvs[ratio]
+
+    def _encode_kinds(
+        self, backbone: Backbone, chunk: Chunk, memory: Memory, carries: Mapping[int, int]
+    ) -> tuple[dict[int, KV], dict[int, int]]:
+        """VSTs of one or several ratios in one pre-fill of a chunk, and the raw tokens that none of each saw.
+
+        carries: of each ratio, low to high.
+        """
+        tokens = chunk.visual_tokens.shape[-2]
+        placed = {ratio: place_vsts(tokens, ratio, carry, self.carry) for ratio, carry in carries.items()}
+        after = torch.cat([positions for positions, _ in placed.values()])
+        order = after.argsort(stable=True)
+        kv = backbone.prefill_vst(chunk, memory, after[order])
+        kinds = torch.cat([torch.full_like(positions, ratio) for ratio, (positions, _) in placed.items()])
+        kvs = {}
+        for ratio, (positions, _) in placed.items():
+            waiting = torch.tensor([-(carries[ratio] % ratio)])  # raw tokens in front of the chunk
+            own = kv if len(placed) == 1 else kv.select((kinds[order] == ratio).nonzero()[:, 0])
+            kvs[ratio] = replace(own, counts=positions.diff(prepend=waiting).float())
+        return kvs, {ratio: left for ratio, (_, left) in placed.items()}
+
+
+Edges = Iterable[tuple[Chunk, bool]]
+"""Chunks, and whether each is the first or the last."""
+Encoded = Iterator[tuple[Chunk, dict[int, KV]]]
+"""Chunks with their levels."""
+
+
+def _require_divisible(ratios: Sequence[int]) -> None:
+    for low, high in pairwise(sorted(ratios)):
+        if high % low:
+            raise X2LError(
+                f"ratios: expected each to divide the next with compressor.passes joint or pooled, got {low} "
+                f"and {high}"
+            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -89,7 +89,7 @@ class ChunkCompressor(Compressor):
     def _compressed(self, kv: KV, ratio: int) -> KV:
         """Tokens stand for equally many, where the method does not say for how many."""
         level = self.compress(kv, ratio)
-        if level.counts is None:
+        if level.counts is None and level.num_tokens != kv.num_tokens:
             level = replace(level, counts=equal_counts(level.num_tokens, kv.num_tokens))
         return level
 

@@ -125,13 +125,21 @@ class X2LModule(lightning.LightningModule):
 
     def training_step(self, batch: VideoQA, _) -> dict[str, Any]:
         ratios = draw_levels(self.levels, self.step, self._rng(batch, "levels"))
-        report = self.answer(batch, ratios).report()
+        answered = self.answer(batch, ratios)
+        report = answered.report() | {"loss": self.loss(answered, batch)}
         if not torch.isfinite(report["loss"]):
             raise X2LError(f"step {self.step + 1}: the loss is {report['loss']:.0f}; a lower lr may help")
         if not report["loss"].requires_grad:
             raise X2LError("trains: no answer depends on it, expected weights that the loss reaches")
         self.log_dict(report, batch_size=1)
         return report
+
+    def loss(self, answered: Answered, batch: VideoQA) -> Float[Tensor, ""]:
+        """What training lowers: cross entropy of the answers' tokens. Override it for another objective.
+
+        Validation reports the cross entropy, whatever is trained on.
+        """
+        return answered.cross_entropy
 
     def on_before_optimizer_step(self, optimizer) -> None:
         """Raise X2LError for a part that would be written as trained, and learns nothing."""
@@ -235,10 +243,14 @@ class Answered:
 
     def report(self) -> dict[str, Any]:
         """The loss, and the share of answers that are right token by token, also by shape of the video."""
-        loss = cross_entropy(torch.cat(self.logits), torch.cat(self.labels))
         pairs = zip(self.logits, self.labels, strict=True)
         accuracy = float(np.mean([bool((logits.argmax(-1) == labels).all()) for logits, labels in pairs]))
-        return {"loss": loss, "accuracy": accuracy, f"accuracy/{self.where}": accuracy}
+        return {"loss": self.cross_entropy, "accuracy": accuracy, f"accuracy/{self.where}": accuracy}
+
+    @cached_property
+    def cross_entropy(self) -> Float[Tensor, ""]:
+        """Mean over the tokens of all answers."""
+        return cross_entropy(torch.cat(self.logits), torch.cat(self.labels))
 
     @property
     def where(self) -> str:
