@@ -20,7 +20,7 @@ from x2l.evaluation.recipe import Evaluation
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 RECIPES = [path for path in sorted(FOLDER.glob("*.yaml")) if "\nrows:" in path.read_text()]
-MOST_WORDS, WIDEST = 480, 110
+MOST_WORDS, WIDEST = 560, 110
 
 
 @pytest.fixture(scope="module")
