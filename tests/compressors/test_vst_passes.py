@@ -1,5 +1,10 @@
 """VSTs of all ratios in one pre-fill: what they are, what later chunks see, and where that is undefined."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from models import chunks, index_of, tiny_backbone
@@ -120,3 +125,11 @@ def test_what_is_undefined_is_refused(backbone, source):
     for passes in ("own", "pooled"):
         with pytest.raises(X2LError, match=f"compressor.memory: expected low with passes {passes}, got high"):
             VST(passes=passes, memory="high")
+
+
+def test_the_benchmark_of_long_videos_runs(tmp_path):
+    """Two short videos: later chunks of a joint pass with H-KVs in memory read a shorter past."""
+    script = Path(__file__).parents[2] / "benchmarks" / "long_video.py"
+    command = [sys.executable, str(script), "--frames", "60", "--way", "joint high"]
+    row = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    assert row["stored_gb"] > 0 and row["peak_memory_gb"] < 1.5 and len(row["seconds_per_chunk"]) == 1
