@@ -7,7 +7,8 @@ medians, and ratios are medians of the ratios of neighbouring turns. Weights are
 
 Plain side of the pre-fill: Qwen2Model without lm_head, given as many embeddings per chunk (raw tokens and
 VSTs) on a ready DynamicCache of the same memory length. Plain side of decoding: Qwen2ForCausalLM on a cache
-of equal length.
+of equal length. One pass for all levels is compared with a pass for each, a weighed cache with one that is
+not.
 """
 
 from __future__ import annotations
@@ -28,11 +29,17 @@ from tqdm import tqdm
 from transformers import DynamicCache, Qwen2Config, Qwen2ForCausalLM
 
 from x2l.backbones.video_xl import VideoXL
-from x2l.cache import assemble
+from x2l.cache import FilledCache, assemble
 from x2l.compressors.vst import VST
 from x2l.networks.qwen2_vst import VSTConfig, VSTForCausalLM
+from x2l.proportional import Proportional
 from x2l.types import KV, Chunk, IndexSpec, Plan, VideoIndex
 
+ONE_PASS = {
+    "joint_low": VST(edge_ratio=None, passes="joint"),
+    "joint_high": VST(edge_ratio=None, passes="joint", memory="high"),
+    "pooled": VST(edge_ratio=None, passes="pooled"),
+}
 SIZES = {
     "vocab_size": 1000,
     "hidden_size": 896,
@@ -62,7 +69,9 @@ def main() -> None:
     with torch.no_grad():
         figures = {
             **{f"prefill_{ratio}x": prefill(backbone, plain, ratio, arguments) for ratio in (2, 32)},
+            **{f"one_pass_{name}": one_pass(backbone, vst, arguments) for name, vst in ONE_PASS.items()},
             "decode": decode(backbone, plain, arguments),
+            "decode_weighed": decode_weighed(backbone, arguments),
             "assemble": assembly(backbone, arguments),
         }
     report = {"figures": figures, **_circumstances(arguments)}
@@ -92,6 +101,36 @@ def prefill(backbone: VideoXL, plain: Qwen2ForCausalLM, ratio: int, arguments) -
             memory.crop(-embeds.shape[1])
 
     return _compare(ours, theirs, arguments, f"prefill {ratio}x")
+
+
+def one_pass(backbone: VideoXL, compressor: VST, arguments) -> dict[str, float]:
+    """All levels in one pass, against a pass for each."""
+    tokens = torch.randn(arguments.chunks * CHUNK_TOKENS, SIZES["hidden_size"])
+    parts = tokens.to(backbone.device, backbone.model.dtype).split(CHUNK_TOKENS)
+    chunks = [Chunk(i, np.arange(10.0), part) for i, part in enumerate(parts)]
+    prefix = backbone.begin()
+
+    def encode(vst: VST) -> None:
+        list(vst.encode(backbone, prefix, chunks, (2, 32)))
+
+    two = VST(edge_ratio=None)
+    return _compare(lambda: encode(compressor), lambda: encode(two), arguments, "one pass")
+
+
+def decode_weighed(backbone: VideoXL, arguments) -> dict[str, float]:
+    """One new token behind a cache with a bias, and behind the same without."""
+    index, weighing = _random_index(backbone, arguments.chunks), backbone.weighing(Proportional(1.0))
+    plan = Plan((2, *[32] * (arguments.chunks - 1)))
+    token = torch.zeros(1, dtype=torch.long, device=backbone.device)
+
+    def step(reader: VideoXL, memory: FilledCache) -> None:
+        for _ in range(arguments.tokens):
+            reader.logits(token, memory)
+        memory.crop(-arguments.tokens)
+
+    weighed, plain = assemble(index, plan, weighing), assemble(index, plan, backbone)
+    figures = _compare(lambda: step(weighing, weighed), lambda: step(backbone, plain), arguments, "weighed")
+    return figures | {"kv_tokens": weighed.get_seq_length(), "tokens_per_turn": arguments.tokens}
 
 
 def decode(backbone: VideoXL, plain: Qwen2ForCausalLM, arguments) -> dict[str, float]:

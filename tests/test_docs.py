@@ -36,7 +36,8 @@ STOCK = FOLDER / "llava_next_video"
 PAGE = ROOT / "docs" / "bring_your_own_model.md"
 NEEDLES, EVALUATION = ROOT / "docs" / "needles.md", ROOT / "docs" / "evaluation.md"
 POST_TRAINING, CONTRIBUTING = ROOT / "docs" / "post_training.md", ROOT / "CONTRIBUTING.md"
-FOLLOWED = {PAGE, NEEDLES, EVALUATION, POST_TRAINING, ROOT / "docs" / "training_data.md"}
+WEIGHING = ROOT / "docs" / "weighing_and_passes.md"
+FOLLOWED = {PAGE, NEEDLES, EVALUATION, POST_TRAINING, ROOT / "docs" / "training_data.md", WEIGHING}
 
 
 def blocks(language: str, page: Path = PAGE) -> list[str]:
@@ -120,7 +121,7 @@ def test_the_command_of_the_page_answers(checkpoint, plugin, capsys):
 
 def test_every_field_of_the_table_exists(backbone):
     names = re.findall(r"^\| `(\w+)", PAGE.read_text(encoding="utf-8"), re.M)
-    assert len(names) == 8 and all(hasattr(backbone, name) for name in names)
+    assert len(names) == 9 and all(hasattr(backbone, name) for name in names)
 
 
 def test_every_page_is_followed_and_its_links_lead_somewhere():
@@ -228,3 +229,24 @@ def test_the_citation_names_the_paper():
     assert cited["version"] == re.search(
         r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.M
     ).group(1)
+
+
+def test_the_page_on_weighing_is_followed(checkout, capsys):
+    """Its question is answered, and its table is what `x2l estimate` counts."""
+    (ask,) = commands(WEIGHING)
+    assert main([*ask, "--max-new-tokens", "1"]) == 0
+    ways = rows(WEIGHING, "| `compressor`")
+    assert len(ways) == 4
+    counted = {}
+    for frames in (256, 2048):
+        for way in ways:
+            fields = yaml.safe_load(way[0].strip("`"))
+            sets = [f"compressor.{key}={value}" for key, value in fields.items() if key != "name"]
+            given = [part for each in sets for part in ("--set", each)]
+            capsys.readouterr()
+            assert main(["estimate", "--frames", str(frames), "--json", *given]) == 0
+            counted[frames, way[0]] = json.loads(capsys.readouterr().out)["prefill_flops"]
+    for way in ways:
+        told = [float(share) for share in re.findall(r"([0-9.]+)x", way[2])]
+        shares = [counted[frames, way[0]] / counted[frames, ways[0][0]] for frames in (256, 2048)]
+        assert told == [round(share, 2) for share in shares]

@@ -31,7 +31,7 @@ KEYS = [
     *["kv_tokens_full", "cache_reduction", "seconds", "backbone", "compressor", "oracle", "selector"],
     "versions",
 ]
-SECONDS = ["decode", "embed", "prefill", "score", "assemble", "first_token", "total"]
+SECONDS = ["chunk", "decode", "embed", "prefill", "score", "assemble", "first_token", "total"]
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,13 @@ def test_json_has_exactly_the_promised_keys(ok, folder):
     assert [chunk["end_s"] for chunk in data["chunks"]] == [1, 3, 5, 7, 9, 11]
     assert {chunk["num_frames"] for chunk in data["chunks"]} == {FRAMES_PER_CHUNK}
     assert data["backbone"] == {"name": "x2l_tiny", "model": str(folder / "model")}
-    assert data["compressor"] == {"name": "vst", "edge_ratio": 2, "carry": "reset"}
+    assert data["compressor"] == {
+        "name": "vst",
+        "edge_ratio": 2,
+        "carry": "reset",
+        "passes": "own",
+        "memory": "low",
+    }
     assert data["oracle"]["name"] == "attention"
     assert data["selector"] == {"name": "top_k", "k": 2, "detail_ratio": None, "gist_ratio": None}
 
