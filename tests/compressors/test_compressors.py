@@ -6,10 +6,9 @@ import pytest
 import torch
 from models import chunks, encoded
 
-from x2l.compressors._pooling import mean_of_groups
 from x2l.compressors.identity import Identity
 from x2l.compressors.low_resolution import grid_size, lower_resolution
-from x2l.compressors.mean_pool import MeanPool
+from x2l.compressors.mean_pool import MeanPool, mean_of_groups
 from x2l.compressors.vst import VST
 from x2l.engine.chunkwise import ChunkCompressor, with_edges
 from x2l.types import KV, X2LError

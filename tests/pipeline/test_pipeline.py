@@ -170,3 +170,20 @@ def test_many_questions_are_answered_as_one_by_one_from_one_cache_for_each_plan(
         replace(answer, seconds={}) for answer in expected
     ]
     assert len(assembled) == len({answer.plan.ratios for answer in expected})
+
+
+@torch.no_grad()
+def test_a_second_feed_is_refused_and_not_lost(backbone, path):
+    """Clips that come after the input has ended once, as from a camera that paused."""
+    pipeline, clips = pipeline_of(backbone), list(opened(path).clips([2, 2, 2, 2]))
+    queue, prefix = clips[:2], backbone.begin()
+
+    def arriving():
+        while queue:
+            yield queue.pop(0)
+
+    encoding = pipeline.encode(prefix, pipeline.read(arriving(), prefix.num_tokens))
+    assert len(list(encoding)) == 2
+    queue += clips[2:]
+    with pytest.raises(X2LError, match="encode: the video ended with its last clip"):
+        list(encoding)

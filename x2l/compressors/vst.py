@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from x2l.compressors._pooling import pooled
+from x2l.compressors.mean_pool import pooled
 from x2l.engine.chunkwise import check_edge_ratio, with_edges
 from x2l.interfaces import Backbone, Compressor, chunk_kv
 from x2l.types import KV, Chunk, ChunkKV, Memory, X2LError

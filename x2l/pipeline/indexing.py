@@ -84,6 +84,31 @@ def encode(
     backbone: Backbone, compressor: Compressor, prefix: KV, read: Iterable[Read], ratios: Sequence[int]
 ) -> Iterator[ChunkKV]:
     """Compress chunks behind the prefix, one after the other, on the backbone's device."""
+    return Ending(_encoded(backbone, compressor, prefix, read, ratios))
+
+
+class Ending(Iterator[ChunkKV]):
+    """The chunks of one video. Raises X2LError when it is asked for more after it has said that it ended.
+
+    A generator would say so again: clips that came later would be lost without a word.
+    """
+
+    def __init__(self, chunks: Iterator[ChunkKV]):
+        self._chunks, self._has_ended = chunks, False
+
+    def __next__(self) -> ChunkKV:
+        if self._has_ended:
+            raise X2LError("encode: the video ended with its last clip, expected clips that come before that")
+        try:
+            return next(self._chunks)
+        except StopIteration:
+            self._has_ended = True
+            raise
+
+
+def _encoded(
+    backbone: Backbone, compressor: Compressor, prefix: KV, read: Iterable[Read], ratios: Sequence[int]
+) -> Iterator[ChunkKV]:
     features: dict[int, Features] = {}
 
     def chunks() -> Iterator[Chunk]:
