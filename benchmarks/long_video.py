@@ -3,7 +3,7 @@
     python benchmarks/long_video.py --frames 10000 --out benchmarks/long_video_cpu.json
 
 x2l-tiny on one thread, frames of noise that are drawn when they are read, a process of its own for each way
-to make the levels. Seconds of a chunk are medians over fifty; peak memory is the process's, libraries too.
+to make the levels. Ways whose chunks take ever longer stop at 2,000 frames. Seconds of a chunk are medians over twenty-five; peak memory is the process's, libraries too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ WAYS = {
     "joint high": {"passes": "joint", "memory": "high"},
     "pooled": {"passes": "pooled"},
 }
-CHUNK, WINDOW, SIZE = 10, 50, 64
+CHUNK, WINDOW, SIZE = 10, 25, 64
+FLAT, MOST_OF_OTHERS = "joint high", 2000
 
 
 class Noise(Footage):
@@ -111,10 +112,12 @@ def main() -> None:
     if given.way:
         print(json.dumps(measured(given.way, given.frames)))
         return
-    rows = {way: in_a_process(way, given.frames) for way in WAYS}
+    rows = {}
+    for way in WAYS:
+        frames = given.frames if way == FLAT else min(given.frames, MOST_OF_OTHERS)
+        rows[way] = {"frames": frames, **in_a_process(way, frames)}
     report = {
         "date": date.today().isoformat(),
-        "frames": given.frames,
         "cpu": platform.processor() or platform.machine(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "rows": rows,
