@@ -3,7 +3,8 @@
     python benchmarks/long_video.py --frames 10000 --out benchmarks/long_video_cpu.json
 
 x2l-tiny on one thread, frames of noise that are drawn when they are read, a process of its own for each way
-to make the levels. Ways whose chunks take ever longer stop at 2,000 frames. Seconds of a chunk are medians over twenty-five; peak memory is the process's, libraries too.
+to make the levels. Ways whose chunks take ever longer stop at 2,000 frames. Seconds of a chunk are medians
+over twenty-five; peak memory is the process's, libraries too.
 """
 
 from __future__ import annotations

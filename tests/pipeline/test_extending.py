@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 import torch
 from models import chunks, index_of, index_of_clips, tiny_backbone
+from pages import blocks
 
 from x2l.cache import assemble
 from x2l.chunkers.fixed import Fixed
 from x2l.compressors.identity import Identity
+from x2l.compressors.mean_pool import MeanPool
 from x2l.compressors.vst import VST
 from x2l.engine.chunkwise import ChunkCompressor
 from x2l.interfaces import Oracle
@@ -235,3 +238,24 @@ def test_convolutions_are_exact_and_all_else_is_as_it_was(chosen):
         assert torch.backends.fp32_precision == chosen
     finally:
         torch.backends.fp32_precision = before
+
+
+@torch.no_grad()
+def test_the_packed_level_of_the_page_is_small_and_close(backbone, video, tmp_path):
+    page = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+    (code,) = (block for block in blocks("python", page) if "class Int8Pool(" in block)
+    names = {"__name__": __name__}
+    exec(code, names)
+    parts = Annotated(), Constant(2)
+    held, plain = (
+        Pipeline(backbone, each, *parts, (2, 8), chunker=Fixed(2)).index(video)
+        for each in (names["Int8Pool"](), MeanPool())
+    )
+    assert held.num_bytes < 0.6 * plain.num_bytes
+    store.save(held, tmp_path / "index")
+    for index in (held, store.load(tmp_path / "index")):
+        kv, exact = (i.chunks[1].levels[8].materialise() for i in (index, plain))
+        assert (kv.keys - exact.keys).abs().max() < exact.keys.abs().max() / 100
+        assert torch.equal(kv.counts, exact.counts)
+    pipeline = Pipeline(backbone, names["Int8Pool"](), *parts, (2, 8))
+    assert pipeline.ask(held, "What is this?", max_new_tokens=1).kv_tokens > 0
