@@ -85,15 +85,16 @@ def assemble(
 def _bias(
     index: VideoIndex, plan: Plan, levels: Sequence[KV], backbone: Backbone
 ) -> Float[Tensor, " tokens"] | None:
-    """Of the prefix and the planned levels. A level without counts stands for its chunk in equal parts."""
+    """Bias of the prefix and the planned levels; one without counts stands for its chunk in equal parts."""
+    if not backbone.proportional.beta:
+        return None
     kept = [chunk for chunk, ratio in zip(index.chunks, plan.ratios, strict=True) if ratio != DROPPED]
     counts = [
         equal_counts(kv.num_tokens, chunk.num_visual_tokens) if kv.counts is None else kv.counts.cpu()
         for chunk, kv in zip(kept, levels, strict=True)
     ]
-    return backbone.proportional.bias(
-        torch.cat([torch.ones(index.prefix.num_tokens), *counts]), backbone.base_count
-    )
+    stand_for = torch.cat([torch.ones(index.prefix.num_tokens), *counts]).to(backbone.device)
+    return backbone.proportional.bias(stand_for, backbone.base_count)
 
 
 def _tokens_per_chunk(plan: Plan, levels: Sequence[KV]) -> tuple[int, ...]:

@@ -34,8 +34,6 @@ class Proportional:
 
     def bias(self, counts: Float[Tensor, " tokens"], base: float) -> Float[Tensor, " tokens"] | None:
         """Bias of tokens that stand for so many; None where it is 0 for all. base: the backbone's."""
-        if not self.beta:
-            return None
         bias = self.beta * torch.log((counts / (self.base or base)).clamp(min=1))
         return bias if bias.any() else None
 
