@@ -86,17 +86,12 @@ class Pipeline:
         store.check(index, self.backbone)
         video = indexing.opened(video, self.sampling, progress)
         indexing.require_same_frames(index, video)
-        lengths = [chunk.num_frames for chunk in index.chunks]
-        clips = indexing.clips(video, lengths, "read", progress)
+        clips = indexing.clips(video, [chunk.num_frames for chunk in index.chunks], "read", progress)
         return indexing.with_features(index, self.read(clips, index.prefix.num_tokens))
 
     @torch.no_grad()
     def ask(
-        self,
-        index: VideoIndex,
-        question: Asked,
-        on_text: OnText | None = None,
-        **generation: Any,
+        self, index: VideoIndex, question: Asked, on_text: OnText | None = None, **generation: Any
     ) -> Answer:
         """Answer from an index. Earlier turns of a conversation are the question's `history`.
 
@@ -114,8 +109,7 @@ class Pipeline:
     ) -> list[Answer]:
         """As `ask` for each question, in their order; what has the same plan shares one assembled cache.
 
-        Where a part refines it (`Part.refine`), each question has its own.
-        The assembly and its copy to the device are booked to the first question of a plan.
+        Each has its own where a part refines it. Its seconds are booked to the first question of a plan.
         """
         asked = list(map(partial(asking.checked, index=index, backbone=self.backbone), questions))
         clocks = [Clock(self.backbone.device) for _ in asked]
@@ -149,8 +143,7 @@ class Pipeline:
         plan, cache = self._planned(index, question, clock)
         with clock.span("first_token"):
             scores = asking.letter_scores(self.backbone, question, cache, letters)
-        text = question.lettered_options[int(scores.argmax())]
-        answer = asking.answered(index, plan, cache, text, clock)
+        answer = asking.answered(index, plan, cache, question.lettered_options[int(scores.argmax())], clock)
         return replace(answer, option_scores=tuple(scores.tolist()))
 
     @torch.no_grad()
