@@ -11,6 +11,7 @@ out/val.jsonl              one line per look at held-out questions, the first be
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from safetensors.torch import save as serialized
+from torch import Tensor
 
 from x2l.errors import X2LError
 from x2l.interfaces import Backbone
@@ -111,11 +113,18 @@ def write_trained(
     """
     state = trainer.strategy.lightning_module_state_dict()
     if trainer.is_global_zero:
-        # Cloned, because a part may hold a tensor under two names, and the format lets none share memory.
-        tensors = {saved_as(name): state[name].cpu().clone().contiguous() for name in learned_state(module)}
+        names = learned_state(module)
+        parts = {name: state[name] for name in names if name.startswith("parts.")}
+        network = {name: state[name].cpu().contiguous() for name in names if name not in parts}
+        tensors = {saved_as(name): tensor for name, tensor in (network | _cloned(parts)).items()}
         with written_whole(path) as partial:
             save_file(tensors, partial, notes)  # without a second copy in memory
     trainer.strategy.barrier()
+
+
+def _cloned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, each in memory of its own: a part may hold one twice, which the format refuses."""
+    return {name: tensor.cpu().clone().contiguous() for name, tensor in tensors.items()}
 
 
 def saved_as(name: str) -> str:
@@ -175,8 +184,7 @@ def merge(recipe: VideoQARecipe, trained: Path, folder: Path) -> None:
         raise X2LError(f"{trained}: expected what the recipe trains, {odd} is in one of them only")
     module.load_state_dict({names[name]: tensor for name, tensor in state.items()}, strict=False)
     for slot, weights in module.parts.items():
-        own = {name: tensor.cpu().clone().contiguous() for name, tensor in weights.state_dict().items()}
-        write_bytes(folder.parent / f"{slot}.safetensors", serialized(own))
+        write_bytes(folder.parent / f"{slot}.safetensors", serialized(_cloned(weights.state_dict())))
     merge_adapters(backbone.model)
     _copy_settings(recipe, backbone, folder)
     save(backbone.model.to(dtype), backbone.tokenizer, folder)
