@@ -10,22 +10,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from models import save, tiny_backbone
 
+from x2l.backbones.video_xl import VideoXL
 from x2l.data.haystack import Haystack
 from x2l.data.needles import Needles
 from x2l.evaluation import bootstrap, run, summarise
 from x2l.evaluation.hashes import asked_hash
 from x2l.evaluation.recipe import Evaluation
 from x2l.evaluation.results import Results, read
-from x2l.evaluation.rows import index, make_rows
+from x2l.evaluation.rows import make_rows
+from x2l.evaluation.shared_video import MAX_BYTES, SharedVideo
 from x2l.evaluation.summary import _chance
 from x2l.needles.dataset import write_dataset
 from x2l.oracles.attention import AttentionScore
 from x2l.scoring import is_right
 from x2l.types import Question, X2LError
-from x2l.video import open_video
+from x2l.video import Sampling, open_video
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 RECIPE = """
@@ -121,11 +124,36 @@ def test_rows_that_share_an_index_ask_what_their_own_pipeline_would_answer(recip
 
 
 def test_each_oracle_finds_its_own_features(recipe):
-    group = make_rows(Evaluation.load(recipe).rows)[1]
-    path = next((recipe.parent / "data" / "videos").glob("*.mp4"))
-    shared = index(group, open_video(path))
-    keys = {row.pipeline.oracle.key for row in group if row.name in ("attention", "cosine")}
-    assert all(set(chunk.features) == keys for chunk in shared.chunks)
+    evaluation = Evaluation.load(recipe)
+    groups = make_rows(evaluation.rows)
+    shared = SharedVideo(evaluation.data.open(recipe.parent, progress=False)[0], groups)
+    keys = {row.pipeline.oracle.key for row in groups[1] if row.name in ("attention", "cosine")}
+    assert all(set(chunk.features) == keys for chunk in shared.index(groups[1]).chunks)
+
+
+@pytest.mark.parametrize(("max_bytes", "readings"), [(MAX_BYTES, 1), (1000, 2)], ids=["held", "too long"])
+def test_a_video_is_read_once_for_all_rows(recipe, monkeypatch, max_bytes, readings):
+    """What is too long to be held is read for each group; the indices are the same, seconds included."""
+    evaluation = Evaluation.load(recipe)
+    groups = make_rows(evaluation.rows)
+    frames = []
+    read = VideoXL.read
+
+    def counted(self, index, clip, position):
+        frames.append(len(clip.times_s))
+        return read(self, index, clip, position)
+
+    monkeypatch.setattr(VideoXL, "read", counted)
+    shared = SharedVideo(evaluation.data.open(recipe.parent, progress=False)[0], groups, max_bytes)
+    indices = [shared.index(group) for group in groups]
+    assert sum(frames) == readings * sum(chunk.num_frames for chunk in indices[0].chunks)
+    for group, made in zip(groups, indices, strict=True):
+        own = group[0].pipeline.index(evaluation.data.open(recipe.parent, progress=False)[0].open(Sampling()))
+        assert made.spec.video == own.spec.video
+        assert made.spec.seconds.keys() == own.spec.seconds.keys()
+        for one, other in zip(made.chunks, own.chunks, strict=True):
+            for ratio, kv in one.levels.items():
+                assert torch.equal(kv.keys, other.levels[ratio].keys)
 
 
 class Killed(BaseException):
@@ -174,7 +202,7 @@ def test_a_process_that_is_killed_is_resumed(recipe, finished, tmp_path):
 
 
 def test_a_finished_run_indexes_nothing_again(recipe, finished, monkeypatch):
-    monkeypatch.setattr("x2l.evaluation.runner.index", lambda *_: pytest.fail("a finished video is indexed"))
+    monkeypatch.setattr("x2l.evaluation.shared_video.SharedVideo.index", lambda *_: pytest.fail("a finished video is indexed"))
     before = (finished / "results.jsonl").read_bytes()
     num_sessions = len(json.loads((finished / "run.json").read_text())["sessions"])
     run(recipe, finished, progress=False)

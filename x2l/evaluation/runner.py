@@ -16,7 +16,8 @@ from x2l.evaluation import provenance
 from x2l.evaluation.hashes import asked_hash, questions_hash
 from x2l.evaluation.recipe import Evaluation, Size
 from x2l.evaluation.results import RUN, Line, Results
-from x2l.evaluation.rows import Row, index, make_rows
+from x2l.evaluation.rows import Row, make_rows
+from x2l.evaluation.shared_video import SharedVideo
 from x2l.evaluation.summary import summarise
 from x2l.interfaces import Data
 from x2l.items import Item
@@ -93,21 +94,21 @@ def _answer_all(
         total=total, initial=len(results.done), desc="eval", unit="answer", delay=1, disable=not progress
     ) as bar:
         for item in items:
+            video = SharedVideo(item, groups)
             for group in groups:
-                for line in _answers(group, evaluation, item, results):
+                for line in _answers(group, evaluation, item, video, results):
                     results.append(line)
                     bar.update()
 
 
-def _answers(group: list[Row], evaluation: Evaluation, item: Item, results: Results) -> Iterator[Line]:
+def _answers(
+    group: list[Row], evaluation: Evaluation, item: Item, video: SharedVideo, results: Results
+) -> Iterator[Line]:
     """Answers that a group of rows still owes about a video; it is indexed only if there are any."""
     if all(_key(row, item, question) in results.done for question in item.questions for row in group):
         return
-    recipe = group[0].recipe
-    footage = item.open(recipe.sampling)
-    shared = index(group, footage)
-    asked = item.asked(footage)
-    todo = [(q, row) for q in asked for row in group if _key(row, item, q) not in results.done]
+    shared = video.index(group)
+    todo = [(q, row) for q in video.asked(group) for row in group if _key(row, item, q) not in results.done]
     for question, row in todo:
         try:
             answer = row.pipeline.ask(shared, question, **asdict(evaluation.generation))
