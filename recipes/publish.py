@@ -1,4 +1,4 @@
-"""Keeps finished runs in recipes/results; from them it writes recipes/README.md and the table of README.md.
+"""Keeps finished runs in recipes/results; from them it writes recipes/README.md and the table of docs/results.md.
 
     x2l eval recipes/table1.yaml --out runs/table1
     python recipes/publish.py runs/table1
@@ -21,7 +21,7 @@ from x2l.storage.files import read_json, write_json
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"
 TRAINING = "training.svg"
-FRONT = FOLDER.parent / "README.md"
+FRONT = FOLDER.parent / "docs" / "results.md"
 BEGIN, END = "<!-- recipes/results/spine.md -->", "<!-- end -->"
 INTRODUCTION = """# Recipes
 
@@ -157,7 +157,7 @@ def files_table() -> str:
 
 
 def front() -> str:
-    """All of the project's README.md, with the spine's table as it was measured last."""
+    """All of docs/results.md, with the spine's table as it was measured last."""
     before, rest = FRONT.read_text().split(BEGIN)
     table, _, _ = (RESULTS / "spine.md").read_text().partition("\n\n")
     return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"

@@ -109,7 +109,7 @@ def test_only_a_finished_run_of_the_recipe_is_published(folder, tmp_path, monkey
 
 
 def test_what_does_not_work_is_told_with_the_numbers_measured():
-    text = " ".join((FOLDER.parent / "README.md").read_text().split())
+    text = " ".join((FOLDER.parent / "docs" / "limits.md").read_text().split())
     results = {path.stem: json.loads(path.read_text()) for path in (FOLDER / "results").glob("*.json")}
 
     def less(name, row, other, group):
