@@ -415,11 +415,6 @@ def test_two_runs_do_not_write_one_folder(finished, tmp_path):
         pass
 
 
-def test_an_answer_without_a_word_cannot_be_compared():
-    with pytest.raises(X2LError, match=r"question q: the answer '\?' holds no word"):
-        is_right("anything", Question("?", id="q", answer="?"))
-
-
 def test_device_and_precision_reach_rows_with_a_backbone_of_their_own():
     table4 = Path(__file__).parents[2] / "recipes" / "table4.yaml"
     rows = Evaluation.load(table4, placed={"dtype": "bf16"}).rows
