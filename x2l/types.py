@@ -365,7 +365,11 @@ class VideoIndex:
 
 @dataclass(frozen=True)
 class Question:
-    """A question and, where known, its gold answer, time spans (seconds) and task group."""
+    """A question and, where known, its gold answer, time spans (seconds) and task group.
+
+    answer: an option, its letter or both where there are options.
+    tries_at: what several tries at one question share, such as orders of its options; "": there is one try.
+    """
 
     text: str
     id: str = ""
@@ -374,6 +378,7 @@ class Question:
     gold_spans_s: tuple[tuple[float, float], ...] | None = None
     group: str = ""
     history: tuple[tuple[str, str], ...] = ()
+    tries_at: str = ""
 
     def __post_init__(self):
         if len(self.options) > MAX_OPTIONS:

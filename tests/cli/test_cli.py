@@ -277,11 +277,12 @@ def test_gold_spans_reach_the_annotated_oracle(ok, folder, tmp_path):
         ("{", "not JSON"),
         ("{}", "expected a JSON list"),
         ("[]", "at least one question"),
-        ("[3]", "question 1: expected a string or an object"),
-        ('["a", {"id": "x"}]', "question 2.question: missing"),
+        ("[3]", "record 0: expected an object or a text"),
+        ('["a", {"id": "x"}]', "record 1.question: missing"),
         ('[{"question": "a", "anwser": "b"}]', "did you mean 'answer'?"),
-        ('[{"question": "a", "answer": 3}]', "question 1.answer: expected str"),
-        ('[" "]', "question 1: is empty"),
+        ('[{"question": "a", "options": ["b", "c"], "gt": "D"}]', "the answer 'D' is none of its options"),
+        ('[" "]', "record 0.question: expected text"),
+        ('[{"question": "a", "video": "other.mp4"}]', "holds no question about needles.mp4"),
     ],
 )
 def test_wrong_files_of_questions_are_named(refused, folder, tmp_path, text, expected):
