@@ -239,9 +239,84 @@ def test_other_questions_are_refused(recipe, finished, tmp_path):
     out = shutil.copytree(finished, tmp_path / "out")
     data = shutil.copytree(recipe.parent / "data", tmp_path / "data")
     records = json.loads((data / "questions.json").read_text())
-    (data / "questions.json").write_text(json.dumps([{**records[0], "gt": "3"}, *records[1:]]))
+    other = next(option for option in records[0]["options"] if option != records[0]["gt"])
+    (data / "questions.json").write_text(json.dumps([{**records[0], "gt": other}, *records[1:]]))
     with pytest.raises(X2LError, match="holds results of another questions_hash"):
         run(recipe, out, [f"data.dir={data}"], progress=False)
+
+
+def asking(recipe, folder, change) -> str:
+    """The override that asks changed records about the same videos."""
+    shutil.copytree(recipe.parent / "data", folder / "data")
+    path = folder / "data" / "questions.json"
+    path.write_text(json.dumps([change(record) for record in json.loads(path.read_text())]))
+    return f"data.dir={folder / 'data'}"
+
+
+ONE_ROW = "rows={only: {selector: {name: constant, ratio: 2}}}"
+
+
+def test_questions_without_a_right_answer_are_predicted_and_not_scored(recipe, tmp_path):
+    def without_counts(record):
+        return record | {"gt": None} if record["type"] == "count" else record
+
+    data = asking(recipe, tmp_path, without_counts)
+    summary = run(recipe, tmp_path / "out", [ONE_ROW, data], progress=False)
+    assert summary["num_questions"] == {"detail": 6, "holistic": 3, "all": 9} and summary["num_unscored"] == 3
+    lines = read(tmp_path / "out")
+    unscored = [line for line in lines if line["right"] is None]
+    assert [line["kind"] for line in unscored] == ["count"] * 3 and all(x["prediction"] for x in unscored)
+    right = [line["right"] for line in lines if line["right"] is not None]
+    assert summary["rows"]["only"]["accuracy"]["all"]["mean"] == pytest.approx(np.mean(right))
+    assert "Not scored: 3 questions" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_a_test_set_without_any_right_answer_is_predicted(recipe, tmp_path):
+    data = asking(recipe, tmp_path, lambda record: {k: v for k, v in record.items() if k != "gt"})
+    summary = run(recipe, tmp_path / "out", [ONE_ROW, data], progress=False)
+    assert summary["num_unscored"] == len(read(tmp_path / "out")) == 12 and "rows" not in summary
+    assert (tmp_path / "out" / "table.md").read_text().startswith("Not scored: 12 questions")
+
+
+def test_a_letter_as_right_answer_is_its_option(recipe, tmp_path):
+    """With options hidden and shown."""
+
+    def by_letter(record):
+        return record | {"gt": "ABCD"[record["options"].index(record["gt"])]}
+
+    data = asking(recipe, tmp_path, by_letter)
+    run(recipe, tmp_path / "letters", [ONE_ROW, data], progress=False)
+    run(recipe, tmp_path / "texts", [ONE_ROW], progress=False)
+    assert without_seconds(read(tmp_path / "letters")) == without_seconds(read(tmp_path / "texts"))
+
+
+def test_a_right_answer_that_is_no_option_is_refused_before_any_work(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr("x2l.evaluation.runner.SharedVideo", lambda *_: pytest.fail("a video is read"))
+    data = asking(recipe, tmp_path, lambda record: record | {"gt": "none of these"})
+    with pytest.raises(X2LError, match="record 0: question detail-0: the answer 'none of these' is none of"):
+        run(recipe, tmp_path / "out", [ONE_ROW, data], progress=False)
+
+
+def test_a_question_of_several_tries_counts_if_all_are_right(tmp_path):
+    """VNBench's rule: by type all four orders, over all the mean of the types; a lost try cannot be right."""
+    right = [[True] * 4, [True, True, True, False], [True] * 4, [True] * 3]
+    made_up(tmp_path, {"a": right})
+    lines = read(tmp_path)
+    for line in lines:
+        line["tries_at"] = "cnt-0"
+        line["kind"] = line["group"] = "ret" if line["video"] == "2.mp4" else "cnt"
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    row = summarise(tmp_path)["rows"]["a"]
+    assert row["accuracy"]["all"]["mean"] == pytest.approx(14 / 15)
+    tries = row["all_tries"]
+    assert tries["num_questions"] == {"cnt": 3, "ret": 1, "all": 4}
+    means = {group: value["mean"] for group, value in tries["accuracy"].items()}
+    assert means == {"cnt": pytest.approx(1 / 3), "ret": 1.0, "all": 0.5}
+    assert tries["macro_accuracy"]["mean"] == pytest.approx(2 / 3)
+    table = (tmp_path / "table.md").read_text()
+    assert "| all tries right | cnt (3) | ret (1) | all (4) | mean of groups |" in table
+    made_up(tmp_path, {"a": right})
+    assert summarise(tmp_path)["rows"]["a"]["all_tries"] is None
 
 
 def test_the_summary_comes_from_the_lines_alone(finished, tmp_path):
@@ -288,7 +363,7 @@ def made_up(out, answers: dict[str, list[list[bool]]]) -> None:
         "cache_reduction": 0.5,
         "kv_tokens": 1,
         "kv_tokens_full": 2,
-        "seconds": {"score": 1},
+        "seconds": {"score": 1.0},
     }
     lines = [
         {"row": row, "video": f"{v}.mp4", "question": f"detail-{q}", "right": right, **same, **costs}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +12,7 @@ from tqdm import tqdm
 
 from x2l.errors import X2LError
 from x2l.evaluation import provenance
+from x2l.evaluation.asked import asked
 from x2l.evaluation.hashes import asked_hash, questions_hash
 from x2l.evaluation.recipe import Evaluation, Size
 from x2l.evaluation.results import RUN, Line, Results
@@ -22,6 +22,7 @@ from x2l.evaluation.summary import summarise
 from x2l.interfaces import Data
 from x2l.items import Item
 from x2l.oracles.annotated import Annotated
+from x2l.scoring import options_of
 from x2l.storage.files import make_folder, read_json, write_json
 from x2l.types import Answer, Question, VideoIndex
 
@@ -47,8 +48,7 @@ def run(
     make_folder(out)
     # A changed recipe is refused before its data is written.
     _check_same(out, {"recipe_hash": evaluation.hash()})
-    items = _shown(evaluation.data.open(out, progress), evaluation.show_options)
-    _check_names(items)
+    items = asked(evaluation.data, evaluation.data.open(out, progress), evaluation.show_options)
     with Results(out) as results:
         keys = _keys(groups, items)
         _note_session(out, evaluation, groups, items, len(keys), is_new=not results.done.issuperset(keys))
@@ -65,26 +65,6 @@ def _keys(groups: list[list[Row]], items: list[Item]) -> list[tuple[str, str, st
 def _key(row: Row, item: Item, question: Question) -> tuple[str, str, str]:
     """The key of an answer, as x2l.evaluation.results.key has it."""
     return row.name, item.name, question.id
-
-
-def _shown(items: Sequence[Item], show_options: bool) -> list[Item]:
-    if show_options:
-        return list(items)
-    return [replace(item, questions=tuple(replace(q, options=()) for q in item.questions)) for item in items]
-
-
-def _check_names(items: Sequence[Item]) -> None:
-    """Answers are filed under them."""
-    if not items:
-        raise X2LError("data: holds no video, expected at least one")
-    asked = Counter((item.name, question.id) for item in items for question in item.questions)
-    videos = Counter(item.name for item in items)
-    for name, times in videos.items():
-        if times > 1:
-            raise X2LError(f"data: {times} videos are called {name}, expected different names")
-    for (name, question), times in asked.items():
-        if times > 1:
-            raise X2LError(f"data: {times} questions about {name} have the id {question}, expected one")
 
 
 def _answer_all(
@@ -125,11 +105,12 @@ def _line(row: Row, data: Data, video: str, question: Question, answer: Answer, 
         "question": question.id,
         "kind": data.kind(question),
         "group": question.group,
+        "tries_at": question.tries_at,
         "text": question.text,
-        "num_options": len(question.options),
+        "num_options": len(options_of(question)),
         "gold": question.answer,
         "prediction": answer.text,
-        "right": data.is_right(answer.text, question),
+        "right": None if question.answer is None else data.is_right(answer.text, question),
         "plan": list(answer.plan.ratios),
         "scores": answer.plan.scores and [float(f"{score:.6g}") for score in answer.plan.scores],
         "detailed_chunks": [span.chunk for span in answer.evidence],
@@ -165,8 +146,7 @@ def _note_session(
     sessions = _check_same(out, same).get("sessions", [])
     if is_new:
         sessions.append(provenance.session([backbone.device for backbone in backbones]))
-    asked = asked_hash(item.questions for item in items)
-    run = {**same, "asked_hash": asked, "recipe": evaluation.mapping}
+    run = {**same, "asked_hash": asked_hash(item.questions for item in items), "recipe": evaluation.mapping}
     run |= {"num_answers": num_answers, "sessions": sessions}
     write_json(out / RUN, run)
 

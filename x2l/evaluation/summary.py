@@ -2,11 +2,13 @@
 
 Keys of a summary: num_videos; num_questions and chance by group ("all" is every group), chance_by_kind;
 rows, each with accuracy {group: mean, interval} (all: over questions), macro_accuracy (over groups; results
-of earlier versions lack it), accuracy_by_kind, accuracy_by_depth {group: {percent}} of
-haystacks, cache_reduction by group, kv_tokens, ttft_s, ttft_ratio (against ttft_row: the uncompressed_row,
-or else the first), recall, recall_by_group, oracle_recall_at {k}; differences {row: {other: {group: mean,
-interval}}}; claims (see x2l.evaluation.claims); then where the numbers come from: seeds, hashes, backbones,
-recipe, versions, git, date, devices.
+of earlier versions lack it), accuracy_by_kind, accuracy_by_depth {group: {percent}} of haystacks, all_tries
+(null, or num_questions, accuracy and macro_accuracy where a question counts if every try at it is right),
+cache_reduction by group, kv_tokens, ttft_s, ttft_ratio (against ttft_row: the uncompressed_row, or else the
+first), recall, recall_by_group, oracle_recall_at {k}; differences {row: {other: {group: mean, interval}}};
+claims (see x2l.evaluation.claims); num_unscored, questions without a right answer, which are not in any of
+these (if there are no others, none of these is there); then where the numbers come from: seeds, hashes,
+backbones, recipe, versions, git, date, devices.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ from x2l.evaluation import bootstrap
 from x2l.evaluation.claims import Claim, judge, read_claims
 from x2l.evaluation.figures import draw
 from x2l.evaluation.results import RUN, Line, read
-from x2l.evaluation.table import table
+from x2l.evaluation.table import table, unscored
 from x2l.evaluation.tally import ALL, Tally, of_group
+from x2l.evaluation.tries import all_tries
 from x2l.scoring import best, recall, words
 from x2l.storage.files import read_json, write_json, write_text
 
@@ -49,10 +52,13 @@ def summarise(out: str | Path) -> dict[str, Any]:
     if not lines:
         raise X2LError(f"{out}: no question is answered by every row yet, expected at least one")
     claims = read_claims(run["recipe"].get("claims", []))
-    summary = {**_of_lines(lines, names, claims), **_of_run(run)}
+    scored = [line for line in lines if line["right"] is not None]
+    summary = _of_lines(scored, names, claims) if scored else {}
+    summary |= {"num_unscored": (len(lines) - len(scored)) // len(names), **_of_run(run)}
     write_json(out / "summary.json", summary)
-    write_text(out / "table.md", table(summary))
-    draw(summary, out)
+    write_text(out / "table.md", table(summary) if scored else unscored(summary))
+    if scored:
+        draw(summary, out)
     return summary
 
 
@@ -77,6 +83,7 @@ def _of_lines(lines: list[Line], names: list[str], claims: list[Claim]) -> dict[
                 "macro_accuracy": tallies[name].macro(),
                 "accuracy_by_kind": {kind: _accuracy_of_kind(rows[name], kind) for kind in _kinds(asked)},
                 "accuracy_by_depth": tallies[name].by_depth(),
+                "all_tries": all_tries(rows[name], _groups(asked)),
                 **costs[name],
                 **_recalls(rows[name]),
             }
