@@ -421,7 +421,7 @@ class Answer:
     """The text, how it was reached and what it cost.
 
     kv_tokens and kv_bytes count the visual part of the cache (without prefix and question);
-    kv_tokens_full and kv_bytes_full the same for the uncompressed video.
+    kv_tokens_full and kv_bytes_full the same for the uncompressed video. seed: of an answer that was sampled.
     """
 
     text: str
@@ -433,6 +433,7 @@ class Answer:
     kv_bytes_full: int
     seconds: Mapping[str, float]
     option_scores: tuple[float, ...] | None = None
+    seed: int | None = None
 
     @property
     def kv_tokens(self) -> int:
