@@ -53,9 +53,9 @@ def test_questions_without_an_id_are_told_apart(tmp_path):
 
 def test_tries_at_a_question_share_what_they_are_tries_at(tmp_path):
     tries = [RECORD | {"video": "a.mp4", "type": "cnt", "try": i} for i in range(4)]
-    other = tries[0] | {"question": "How many?", "id": "cnt-9"}
-    asked = read(tmp_path, *tries, other, tries[0] | {"video": "b.mp4"})
-    assert [question.tries_at for _, question in asked] == ["cnt-0"] * 4 + ["", ""]
+    other, alone = tries[0] | {"question": "How many?", "id": "cnt-9"}, RECORD | {"type": "ret", "try": 0}
+    tries_at = [question.tries_at for _, question in read(tmp_path, *tries, other, alone, RECORD)]
+    assert tries_at == [*["cnt: Which colour?"] * 4, "cnt: How many?", "", ""]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -54,8 +54,7 @@ def read_questions(path: Path) -> list[tuple[str, Question]]:
         raise X2LError(f"{path}: expected a JSON list of at least one question")
     paths = [f"{path}: record {number}" for number in range(len(items))]
     records = [_record(item, where) for item, where in zip(items, paths, strict=True)]
-    ids = _ids(records)
-    told = zip(records, ids, _tries_at(records, ids), paths, strict=True)
+    told = zip(records, _ids(records), _tries_at(records), paths, strict=True)
     return [(record.video, _question(record, *names, where)) for record, *names, where in told]
 
 
@@ -114,10 +113,9 @@ def _ids(records: Sequence[Record]) -> list[str]:
     return ids
 
 
-def _tries_at(records: Sequence[Record], ids: Sequence[str]) -> list[str]:
-    """The id of the first of several tries at a question about one video; "" where there is one try."""
-    keys = [(record.video, record.type, record.question) for record in records]
-    firsts = dict(reversed(list(zip(keys, ids, strict=True))))
-    different = {(key, record.try_) for key, record in zip(keys, records, strict=True)}
-    num_tries = Counter(key for key, _ in different)
-    return [firsts[key] if num_tries[key] > 1 else "" for key in keys]
+def _tries_at(records: Sequence[Record]) -> list[str]:
+    """What each is a try at: its question, where questions of the type have several tries; "" where not."""
+    tries = defaultdict(set)
+    for record in records:
+        tries[record.type] |= {record.try_} - {None}
+    return [f"{r.type}: {r.question}" if len(tries[r.type]) > 1 else "" for r in records]

@@ -368,7 +368,7 @@ class Question:
     """A question and, where known, its gold answer, time spans (seconds) and task group.
 
     answer: an option, its letter or both where there are options.
-    tries_at: what several tries at one question share, such as orders of its options; "": there is one try.
+    tries_at: what tries at one question share, such as orders of its options; "": there is one.
     """
 
     text: str

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from itertools import combinations
 from typing import Any
 
+from x2l.broken import passed_over
+
 MOST_KINDS = 12
 """Columns that a page has room for."""
 
@@ -50,17 +52,18 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         "Speed-up: one over that.",
         "Recall: share of the gold chunks that were re-loaded in detail.",
         "Chance: the most frequent answer to each kind of question, or one that the question names or shows.",
-        *[unscored(summary)][: summary["num_unscored"]],
+        *left_out(summary),
         "",
         f"Recipe {summary['recipe_hash'][:12]}, {commit_of(summary)}, {summary['date']}, "
         f"{', '.join(summary['devices'])}",
     ]
 
 
-def unscored(summary: dict[str, Any]) -> str:
-    """What is said of questions without a right answer."""
-    num = summary["num_unscored"]
-    return f"Not scored: {num} questions without a right answer (gt); results.jsonl holds what was predicted."
+def left_out(summary: dict[str, Any]) -> list[str]:
+    """What is said of questions that do not count: without a right answer, or about broken videos."""
+    num, broken = summary["num_unscored"], summary["broken"]
+    unscored = f"Not scored: {num} questions without a right answer; results.jsonl holds what was predicted."
+    return [unscored][:num] + [f"{passed_over(broken)}."][: len(broken)]
 
 
 def commit_of(summary: dict[str, Any]) -> str:
