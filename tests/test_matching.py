@@ -15,9 +15,10 @@ Based on the video, the best option is B.|The right choice is clearly B|Option B
 A is red. So the answer is B|(A) is wrong. The answer is (B).|The answer is B, not A.|\\boxed{B}|So it is B!
 """
 NEITHER = """
-Based on the video|Based on ...|Both|Bgreen|AB|A/B|E|I think E|vitamin B|An apple|A man walks|A dog in green
+Based on the video|Based on ...|Both|Bgreen|AB|A/B|E|I think E|An apple|A man walks|A dog in green
 A or B|(A) (B)|A, B|Both A and B|The answer is A or B|Answer: (A) or (B)|A. red B. green|(B) red|A green
-not B|The answer is not B|The answer isn't (B).|It is not (B).|The answer is blue|It is green
+not B|The answer is not B|The answer isn't (B).|It is not (B).|(B) is not right|B is wrong|(B) isn't it
+vitamin B|The answer is blue|It is green
 """
 
 
@@ -89,10 +90,16 @@ def test_a_right_answer_is_a_letter_a_text_or_both(gold, options, number):
     assert spelt(gold, options) == number
 
 
+def test_an_answer_without_end_is_judged_in_no_time():
+    for said in ("B, " * 1000, "A B " * 1000, "answer " * 1000, "(" * 1000, ": " * 1000):
+        assert chosen(said, COLOURS) in (1, None)
+
+
 def test_options_in_the_text_are_options_too():
     """As LLaVA's, LVBench's and lmms-eval's MLVU records have them."""
     text = "Which tool did I hang on the wall?\n(A) saw\n(B) hammer\n(C) rake"
-    assert listed(text) == ["saw", "hammer", "rake"] and listed("Is it\n(A) day?") == listed("Why?") == []
+    assert listed(text) == listed(f"{text}\nOne letter only.") == ["saw", "hammer", "rake"]
+    assert listed("Who? (A) I (B) You") == ["I", "You"] and listed("Is it\n(A) day?") == listed("Why?") == []
     for gold in ("C", "rake", "(C) rake"):
         question = Question(text, answer=gold)
         said = ["C", "(C) rake", "rake", "The answer is (C).", "B", "hammer", "A rake"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 from unicodedata import normalize
 
 _PUNCTUATION = r""".,;:!?…¿¡"'`´“”„‘’«»()\[\]{}*_\\/–—"""
@@ -28,17 +29,18 @@ _LEAD_IN = re.compile(
     r"(?:\W+(?:is|was|be|would|should|must|will|to|the|this|question|most|likely|probably|clearly|therefore)\b)*",
     re.IGNORECASE,
 )
+_IS_WRONG = re.compile(r"is(?:n['’]t| not| wrong| incorrect| false)\b", re.IGNORECASE)
 _IS_RIGHT = re.compile(r"\b([A-Z])\W? is (?:the )?(?:correct|right|best|answer)\b")
 _STANDING = re.compile(rf"(?<![\w'’.&/-])(?![AI]\s(?!and\b|or\b)[a-z])([A-Z]){_ALONE}")
 """A letter that may stand for an option: neither an article nor "I"."""
 _MARKED = re.compile(
     r"[(\[{]([A-Z])[)\]}]"
     r"|(?:^|[.,:;\n]|\b(?:option|choice|choose|select|pick|with|think|guess|say|is|be|so|therefore))"
-    r"[^\w+-]*\b([A-Z])(?=\W*(?:$|[.,;:!\n]))"
+    r"[^\w+-]{0,4}\b([A-Z])(?=\W{0,4}(?:$|[.,;:!\n]))"
 )
 """A letter that does, wherever it stands."""
 _DENIED = re.compile(r"\b(?:not|neither|nor|except|wrong|incorrect|rather|cannot)\b|n['’]t\b", re.IGNORECASE)
-_LISTED = re.compile(r"^[ \t]*(?:\(([A-Z])\)|([A-Z])[.):])[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
+_LISTED = re.compile(r"(?:(?:^[ \t]*|(?<=\s))\(([A-Z])\)|^[ \t]*([A-Z])[.):])[ \t]*(?=\S)", re.MULTILINE)
 
 
 def says(said: str, gold: str) -> bool:
@@ -75,16 +77,28 @@ def spelt(gold: str, options: Sequence[str]) -> int | None:
 
 def without_letters(options: Sequence[str]) -> list[str]:
     """Options without the letters in front of them, if all have their own: "A. red", "(B) green"."""
-    lines = options if all(map(_LISTED.fullmatch, options)) else ()
-    return listed("\n".join(lines)) or list(options)
+    letters = [_LISTED.match(option) for option in options]
+    if not _are_in_order(letters):
+        return list(options)
+    return [option[letter.end() :].strip() for option, letter in zip(options, letters, strict=True)]
 
 
 def listed(text: str) -> list[str]:
-    """The options that a text lists in lines, each behind its letter; none unless these are A, B, ..."""
-    lines = _LISTED.findall(text)
-    letters = [one or other for one, other, _ in lines]
-    is_list = len(lines) > 1 and letters == [_letter(i) for i in range(len(lines))]
-    return [option for *_, option in lines] if is_list else []
+    """The options that a text lists behind their letters: "(A) red (B) green", or "A. red" in a line each.
+
+    None unless there are two or more, whose letters are A, B and so on.
+    """
+    letters = list(_LISTED.finditer(text))
+    if not _are_in_order(letters):
+        return []
+    ends = [*(letter.start() for letter in letters[1:]), len(text)]
+    behind = [text[letter.end() : end] for letter, end in zip(letters, ends, strict=True)]
+    return [lines.partition("\n")[0].strip() for lines in behind]
+
+
+def _are_in_order(letters: Sequence[re.Match[str] | None]) -> bool:
+    found = [letter and (letter[1] or letter[2]) for letter in letters]
+    return len(found) > 1 and found == [_letter(i) for i in range(len(found))]
 
 
 def _whole(said: str, options: Sequence[str]) -> set[int]:
@@ -97,20 +111,28 @@ def _whole(said: str, options: Sequence[str]) -> set[int]:
 
 def _declared(said: str, options: Sequence[str]) -> set[int]:
     """The options that are said to be right."""
-    behind = [said[lead_in.end() :] for lead_in in _LEAD_IN.finditer(said)]
+    behind = _LEAD_IN.split(said)[1:]
     return set().union(*(_named(text, options) for text in [*behind, *_IS_RIGHT.findall(said)]))
 
 
 def _named(said: str, options: Sequence[str]) -> set[int]:
-    """The options that a text begins with, by letter or text; several if these contradict each other."""
+    """The options that a text begins with, by letters, then by text; several where they contradict."""
+    found: set[int] = set()
+    while True:
+        own, label = _texts(said, options), _LABEL.match(said)
+        if label is None or (number := _number(label["letter"])) >= len(options) or number in found:
+            return found | own
+        said = said[label.end() :]
+        is_letter = label["bracket"] or (label["closed"] is not None and not own)
+        if _IS_WRONG.match(said) or not (is_letter or _texts(said, options) == {number}):
+            return found | own
+        found.add(number)
+
+
+def _texts(said: str, options: Sequence[str]) -> set[int]:
+    """The options that a text is or begins with: the longest of these."""
     lengths = [_begins(said, option) * len(_tokens(option)) for option in options]
-    own = _whole(said, options) or _different(options, [length == max(lengths) > 0 for length in lengths])
-    label = _LABEL.match(said)
-    if label is None or (number := _number(label["letter"])) >= len(options):
-        return own
-    named = _named(said[label.end() :], options)
-    is_letter = label["bracket"] or (label["closed"] is not None and not own)
-    return {number} | named if named == {number} or is_letter else own
+    return _whole(said, options) or _different(options, [length == max(lengths) > 0 for length in lengths])
 
 
 def _mentioned(said: str, options: Sequence[str]) -> set[int]:
@@ -127,12 +149,11 @@ def _different(options: Sequence[str], fits: Sequence[bool]) -> set[int]:
 
 def _begins(said: str, gold: str) -> bool:
     wanted = _tokens(gold)
-    found = list(_TOKEN.finditer(_folded(said)))
+    found = list(islice(_TOKEN.finditer(_folded(said)), len(wanted) + 1))
     if not wanted or [token[0] for token in found[: len(wanted)]] != wanted:
         return False
-    end = found[len(wanted) - 1].end()
-    behind = found[len(wanted) : len(wanted) + 1]
-    return not (behind and behind[0].start() == end and not behind[0][0][0].isalnum())
+    last, *behind = found[len(wanted) - 1 :]
+    return not any(token.start() == last.end() and not token[0][0].isalnum() for token in behind)
 
 
 def _spaced(text: str) -> str:

@@ -46,12 +46,13 @@ def options_of(question: Question) -> list[str]:
 
 
 def plain(question: Question) -> Question:
-    """The same question with options without letters and the right answer, if it is known, as `gold_answer`.
+    """The same question with options without letters, of which the right answer, if it is known, is one.
 
-    Raises X2LError as that does.
+    Raises X2LError as `gold_answer` does.
     """
     answer = None if question.answer is None else gold_answer(question)
-    return replace(question, options=tuple(matching.without_letters(question.options)), answer=answer)
+    options = tuple(options_of(question))
+    return replace(question, options=options, answer=answer) if question.options else question
 
 
 def recall(chosen: Sequence[int], gold: Sequence[int]) -> float | None:
