@@ -38,7 +38,7 @@ class Record:
 SPELLINGS = {"answer": "gt", "candidates": "options", "question_type": "type", "try": "try_"}
 """What else fields are called; read where the field itself is not there."""
 _FIELDS = {field.name for field in fields(Record)}
-_NAMES = {*_FIELDS, *SPELLINGS}
+_NAMES = {*_FIELDS, *SPELLINGS} - {"try_"}
 _ALIKE = 0.82
 """How alike two names are if one is a slip of the pen."""
 
