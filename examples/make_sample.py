@@ -5,7 +5,6 @@ are the first draw of every kind, not chosen by what a model gets right.
 """
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +28,9 @@ frames = (renderer.frame(script, i / FPS) for i in range(script.num_seconds * FP
 num_bytes = write_video(FOLDER / "needles.mp4", frames, fps=FPS, crf=28)
 
 questions = ask_all(script, rng, QUESTIONS, inner_only=True)
-kept = ("id", "text", "answer", "group", "gold_spans_s")
-records = [{key: asdict(question)[key] for key in kept} for question in questions]
-for record in records:
-    record["question"] = record.pop("text")
+records = [
+    {"id": q.id, "question": q.text, "gt": q.answer, "group": q.group, "gold_spans_s": q.gold_spans_s}
+    for q in questions
+]
 (FOLDER / "questions.json").write_text(json.dumps(records, indent=1) + "\n")
 print(f"needles.mp4: {num_bytes / 1e6:.1f} MB, {script.num_seconds} s; {len(records)} questions")

@@ -14,7 +14,7 @@ from typing import Any
 from x2l.config.settings import read_settings
 from x2l.errors import X2LError
 from x2l.evaluation.recipe import Evaluation
-from x2l.evaluation.results import RUN, read
+from x2l.evaluation.results import RUN
 from x2l.evaluation.table import claims_table, commit_of, markdown
 from x2l.storage.files import read_json, write_json
 
@@ -104,7 +104,7 @@ def check(run: Path) -> None:
         )
     if summary["is_dirty"]:
         raise X2LError(f"{run}: expected a run of committed code")
-    there, expected = len(read(run)), read_json(run / RUN)["num_answers"]
+    there, expected = len(counted(run)), read_json(run / RUN)["num_answers"]
     if there != expected:
         raise X2LError(f"{run}: is not finished, expected {expected} answers, got {there}")
 

@@ -22,9 +22,10 @@ from x2l.cli import main
 from x2l.evaluation.claims import Claim
 from x2l.evaluation.recipe import _Keys
 from x2l.needles import backgrounds
-from x2l.needles.dataset import Record, read_dataset
+from x2l.needles.dataset import read_dataset
 from x2l.needles.questions import GROUPS, ask_all
 from x2l.needles.world import write_script
+from x2l.questions import Record
 from x2l.recipe import Recipe
 from x2l.scoring import is_right
 from x2l.types import Question
@@ -185,6 +186,9 @@ def test_what_the_page_calls_right_is():
     assert len(judged) > 3
     for answer, said, verdict in judged:
         assert is_right(said, Question("?", answer=answer)) is (verdict == "right"), said
+    for options, answer, said, verdict in rows(EVALUATION, "| options | right"):
+        question = Question("?", options=tuple(options.split("; ")), answer=answer)
+        assert is_right(said, question) is (verdict == "right"), said
 
 
 def test_every_key_of_an_evaluation_is_on_the_page():
@@ -201,7 +205,7 @@ def test_every_key_of_an_evaluation_is_on_the_page():
     claimed = [name for row in rows(EVALUATION, "| key of a claim") for name in named(row[0])]
     assert sorted(claimed) == sorted(field.name for field in fields(Claim))
     of_record = [name for row in rows(EVALUATION, "| field of a record") for name in named(row[0])]
-    assert sorted(of_record) == sorted(field.name for field in fields(Record))
+    assert sorted(of_record) == sorted(field.name.rstrip("_") for field in fields(Record))
 
 
 def test_what_a_training_leaves_is_asked_as_the_page_says(checkout, capsys):

@@ -4,37 +4,55 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
+from x2l import matching
 from x2l.errors import X2LError
 from x2l.types import Question
 
 
 def is_right(prediction: str, question: Question) -> bool:
-    """Exact match of the first words with the gold answer, up to case, space and punctuation.
+    """Whether a prediction names the right option; without options, whether it begins with the right answer.
 
-    As many words as the gold answer has are compared: "7." and "7 stars" are "7". If the question shows
-    options, the longest that the prediction begins with counts ("red car" is not "red"), and a letter alone
-    or in front of its own option: "B", "(B) red", but not "A dog". Signs and decimals belong to a number.
-    A gold answer with its letter, "(B) red", is the option. Raises X2LError for one without a word.
+    What names an option: see x2l.matching. Options that the text of the question lists, "(A) red" in a line,
+    are options too. Raises X2LError where there is no right answer, or it is none of the options.
     """
-    answer = dict(zip(question.lettered_options, question.options, strict=True)).get(question.answer)
-    gold, said = _words(question.answer if answer is None else answer), _words(prediction)
-    if not gold:
-        raise X2LError(f"question {question.id}: the answer {question.answer!r} holds no word to compare")
-    options = [_words(option) for option in question.options]
-    if letter := _letter(said, options):
-        return options[_number(letter)] == gold
-    return said[: len(gold)] == gold and not any(
-        len(option) > len(gold) and said[: len(option)] == option for option in options
-    )
+    gold, options = gold_answer(question), options_of(question)
+    if gold not in options:
+        return matching.says(prediction, gold)
+    number = matching.chosen(prediction, options)
+    return number is not None and options[number] == gold
 
 
-def _letter(said: list[str], options: list[list[str]]) -> str | None:
-    """The letter of an option that an answer begins with, and with nothing else or that option behind it."""
-    if not said or len(said[0]) > 1 or not 0 <= _number(said[0]) < len(options) or said in options:
-        return None
-    named = options[_number(said[0])]
-    return said[0] if said[1:] == [] or said[1 : 1 + len(named)] == named else None
+def gold_answer(question: Question) -> str:
+    """The right answer itself; the text of an option, whether that is given, "B" or "(B) text".
+
+    Raises X2LError if it is empty, or none of the options. It may be none of those that the text lists.
+    """
+    name, answer, options = question.id or repr(question.text), question.answer, options_of(question)
+    if answer is None or not answer.strip():
+        raise X2LError(f"question {name}: has no right answer, expected one to compare with")
+    if (number := matching.spelt(answer, question.options or options)) is not None:
+        return options[number]
+    if question.options:
+        expected = f"{', '.join(question.letters)} or one of {', '.join(map(repr, options))}"
+        raise X2LError(f"question {name}: the answer {answer!r} is none of its options, expected {expected}")
+    return answer
+
+
+def options_of(question: Question) -> list[str]:
+    """The options without letters in front of them; those that the text lists if there are no others."""
+    return matching.without_letters(question.options) or matching.listed(question.text)
+
+
+def plain(question: Question) -> Question:
+    """The same question with options without letters, of which the right answer, if it is known, is one.
+
+    Raises X2LError as `gold_answer` does.
+    """
+    answer = None if question.answer is None else gold_answer(question)
+    options = tuple(options_of(question))
+    return replace(question, options=options, answer=answer) if question.options else question
 
 
 def recall(chosen: Sequence[int], gold: Sequence[int]) -> float | None:
@@ -50,11 +68,3 @@ def best(scores: Sequence[float], k: int) -> list[int]:
 def words(text: str) -> set[str]:
     """The lower-case words of a question."""
     return set(re.findall(r"\w+", text.lower()))
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"-?\d+(?:[.,]\d+)*|[^\W_]+", text.casefold())
-
-
-def _number(letter: str) -> int:
-    return ord(letter.upper()) - ord("A")

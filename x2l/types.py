@@ -365,7 +365,11 @@ class VideoIndex:
 
 @dataclass(frozen=True)
 class Question:
-    """A question and, where known, its gold answer, time spans (seconds) and task group."""
+    """A question and, where known, its gold answer, time spans (seconds) and task group.
+
+    answer: an option, its letter or both where there are options.
+    tries_at: what tries at one question share, such as orders of its options; "": there is one.
+    """
 
     text: str
     id: str = ""
@@ -374,6 +378,7 @@ class Question:
     gold_spans_s: tuple[tuple[float, float], ...] | None = None
     group: str = ""
     history: tuple[tuple[str, str], ...] = ()
+    tries_at: str = ""
 
     def __post_init__(self):
         if len(self.options) > MAX_OPTIONS:
@@ -416,7 +421,7 @@ class Answer:
     """The text, how it was reached and what it cost.
 
     kv_tokens and kv_bytes count the visual part of the cache (without prefix and question);
-    kv_tokens_full and kv_bytes_full the same for the uncompressed video.
+    kv_tokens_full and kv_bytes_full the same for the uncompressed video. seed: of an answer that was sampled.
     """
 
     text: str
@@ -428,6 +433,7 @@ class Answer:
     kv_bytes_full: int
     seconds: Mapping[str, float]
     option_scores: tuple[float, ...] | None = None
+    seed: int | None = None
 
     @property
     def kv_tokens(self) -> int:

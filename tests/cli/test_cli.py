@@ -260,8 +260,22 @@ def test_several_questions_are_asked_on_one_index_and_judged(ok, folder, tmp_pat
     text = ok(*asking(folder), "--questions", file)
     lines = text.splitlines()
     assert lines[0].startswith("right") and lines[1].startswith("wrong") and "expected zebra" in lines[1]
-    assert "1 of 2 right" in lines
+    assert "1 of 2 right" in lines and "1 not scored: without a right answer" in lines
     assert "counting   1 of 1 right" in text and "holistic   0 of 1 right" in text
+
+
+def test_questions_of_an_evaluation_are_asked_about_one_video(ok, x2l, folder, tmp_path):
+    """Of a video file or its index; those about others are left out, which is said."""
+    file = tmp_path / "questions.json"
+    record = {"question": QUESTION, "options": ["1", "2"], "gt": "B", "type": "count", "try": 0}
+    videos = ["./VNBench/needles.mp4", "other.mp4", None]
+    file.write_text(json.dumps([record | {"video": video, "try": i} for i, video in enumerate(videos)]))
+    ok("index", folder / "needles.mp4", "-o", tmp_path / "index", "--chunk-frames", 2, *with_model(folder))
+    for asks in (asking(folder), ["ask", tmp_path / "index"]):
+        _, out, err = x2l(*asks, "--questions", file, "--json", "--quiet")
+        answers = json.loads(out)["answers"]
+        assert [(each["id"], each["expected"]) for each in answers] == [("count-0", "2"), ("count-2", "2")]
+        assert "1 questions about other videos are left out" in err
 
 
 def test_gold_spans_reach_the_annotated_oracle(ok, folder, tmp_path):
@@ -277,11 +291,12 @@ def test_gold_spans_reach_the_annotated_oracle(ok, folder, tmp_path):
         ("{", "not JSON"),
         ("{}", "expected a JSON list"),
         ("[]", "at least one question"),
-        ("[3]", "question 1: expected a string or an object"),
-        ('["a", {"id": "x"}]', "question 2.question: missing"),
+        ("[3]", "record 0: expected an object or a text"),
+        ('["a", {"id": "x"}]', "record 1.question: missing"),
         ('[{"question": "a", "anwser": "b"}]', "did you mean 'answer'?"),
-        ('[{"question": "a", "answer": 3}]', "question 1.answer: expected str"),
-        ('[" "]', "question 1: is empty"),
+        ('[{"question": "a", "options": ["b", "c"], "gt": "D"}]', "the answer 'D' is none of its options"),
+        ('[" "]', "record 0.question: expected text"),
+        ('[{"question": "a", "video": "other.mp4"}]', "holds no question about needles.mp4"),
     ],
 )
 def test_wrong_files_of_questions_are_named(refused, folder, tmp_path, text, expected):
@@ -490,6 +505,20 @@ def test_sampling_depends_on_the_temperature(ok, folder):
     assert len(answers()) == len(answers("--temperature", "0")) == 1
     torch.manual_seed(0)
     assert len(answers("--temperature", "2")) > 1
+    assert len(answers("--temperature", "2", "--seed", "5")) == 1
+
+
+def test_a_sampled_answer_can_be_repeated(ok, folder, tmp_path):
+    """By the seed that is stored with it, whatever was drawn before, and the same alone and among others."""
+    (tmp_path / "q.json").write_text(json.dumps(["Is it day?", QUESTION]))
+    sampled = [*asking(folder, writing=("--max-new-tokens", "8")), "--temperature", "2"]
+    first = json.loads(ok(*sampled, QUESTION, "--json"))
+    text = ok(*sampled, QUESTION, "--seed", first["seed"], "--no-stream")
+    assert text.splitlines()[0] == first["answer"] and f"seed      {first['seed']}" in text
+    many = json.loads(ok(*sampled, "--questions", tmp_path / "q.json", "--seed", first["seed"], "--json"))
+    assert [item["seed"] for item in many["answers"]] == [first["seed"]] * 2
+    assert many["answers"][1]["answer"] == first["answer"]
+    assert "seed" not in json.loads(ok(*asking(folder), QUESTION, "--json", "--seed", "5"))
 
 
 def test_letters_that_a_model_cannot_tell_apart_are_refused(x2l, folder, tmp_path):

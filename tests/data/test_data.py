@@ -127,6 +127,17 @@ def test_an_answer_with_its_letter_is_the_option():
     assert not is_right("A", question)
 
 
+def test_a_question_without_a_right_answer_is_not_trained_on(folder):
+    path = folder / "made" / "questions.json"
+    (folder / "video").rename(folder / "made" / "videos")
+    spec = {"name": "folder", "dir": str(folder / "made")}
+    assert len(make_training_data(spec, "data")) == 2
+    records = json.loads(path.read_text())
+    path.write_text(json.dumps([*records[:-1], records[-1] | {"gt": None}]))
+    with pytest.raises(X2LError, match=r"data\.dir: 0001\.mp4, question exist-0: expected a gt to learn"):
+        make_training_data(spec, "data")
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

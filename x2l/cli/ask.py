@@ -40,8 +40,9 @@ def ask(
     Prints the answer, the chunks that were re-loaded in detail, what the KV cache holds and where the
     seconds went (decode, embed and prefill of an index: those of its making).
 
-    FILE of --questions is a JSON list; each item is a string or an object {question, id, answer, options,
-    gold_spans_s, group}, of which only the question is needed. Answers are then counted as right or wrong.
+    FILE of --questions is a JSON list of texts or of records {question, options, gt, ...}, which `x2l eval`
+    reads too (docs/evaluation.md). Those about other videos are left out; answers are counted as right or
+    wrong where a question has its gt.
     """
     if (question is None) == (file is None):
         raise click.UsageError("expected either QUESTION or --questions FILE")
@@ -52,10 +53,10 @@ def ask(
     from tqdm import tqdm
 
     from x2l.cli import report, setup
-    from x2l.cli.questions import load
+    from x2l.cli.questions import questions_about
     from x2l.types import Question
 
-    asked = load(file) if file else [Question(question)]
+    asked = questions_about(source, file) if file else [Question(question)]
     pipeline, index = setup.open_source(source, options)
     is_shown = sys.stdout.isatty() if stream is None else stream
     if question is not None and is_shown and not (as_json or letters):

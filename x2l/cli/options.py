@@ -78,12 +78,16 @@ def generation_options(command: Callable) -> Callable:
 
     @wraps(command)
     def with_generation(
-        max_new_tokens: int | None, temperature: float | None, stop: tuple[str, ...], **given: Any
+        max_new_tokens: int | None,
+        temperature: float | None,
+        seed: int | None,
+        stop: tuple[str, ...],
+        **given: Any,
     ) -> Any:
-        sampling = {"do_sample": True, "temperature": temperature} if temperature else {}
+        sampling = {"do_sample": True, "temperature": temperature, "seed": seed} if temperature else {}
         limits = {"max_new_tokens": max_new_tokens, "stop_strings": list(stop) or None}
-        limits = {name: value for name, value in limits.items() if value is not None}
-        return command(generation=sampling | limits, **given)
+        options = {name: value for name, value in (sampling | limits).items() if value is not None}
+        return command(generation=options, **given)
 
     for add in reversed(_GENERATION):
         with_generation = add(with_generation)
@@ -131,6 +135,11 @@ _GENERATION = [
     click.option("--max-new-tokens", type=_COUNT, help="Longest answer."),
     click.option(
         "--temperature", type=click.FloatRange(min=0), help="Sample; 0, the default, takes the best."
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(0, 2**63 - 1),
+        help="Equal seeds sample equal answers; default: drawn, and reported with the answer.",
     ),
     click.option("--stop", metavar="TEXT", multiple=True, help="The answer ends behind it; repeatable."),
 ]

@@ -1,48 +1,28 @@
-"""A file of questions, and whether an answer is right."""
+"""The questions of a file that are about one video."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+import warnings
+from pathlib import Path, PurePosixPath
 
-from x2l.config.fields import arguments
+from x2l.cli.setup import is_index
 from x2l.errors import X2LError
-from x2l.storage.files import read_json
+from x2l.questions import read_questions
+from x2l.storage import store
 from x2l.types import Question
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A question as a file spells it."""
+def questions_about(source: str, file: str) -> list[Question]:
+    """Questions about a video, or the index of one, by the name of its file; those that name no video, too.
 
-    question: str
-    id: str = ""
-    answer: str | None = None
-    options: tuple[str, ...] = ()
-    gold_spans_s: tuple[tuple[float, float], ...] | None = None
-    group: str = ""
-
-
-def load(path: str | Path) -> list[Question]:
-    """Questions from a JSON list of strings or of objects with the fields of Entry.
-
-    A question without an id is called by its number, from 1. Raises X2LError naming file and field.
+    Warns of questions about other videos. Raises X2LError if there are no others, or for a wrong file.
     """
-    items = read_json(Path(path))
-    if not isinstance(items, list) or not items:
-        raise X2LError(f"{path}: expected a JSON list of at least one question")
-    try:
-        return [_question(item, number) for number, item in enumerate(items, start=1)]
-    except X2LError as error:
-        raise X2LError(f"{path}: {error}") from error
-
-
-def _question(item: Any, number: int) -> Question:
-    item = {"question": item} if isinstance(item, str) else item
-    if not isinstance(item, dict):
-        raise X2LError(f"question {number}: expected a string or an object, got {item!r}")
-    entry = asdict(Entry(**arguments(Entry, item, f"question {number}", lambda _: None)))
-    if not entry["question"].strip():
-        raise X2LError(f"question {number}: is empty")
-    return Question(text=entry.pop("question"), **{**entry, "id": entry["id"] or str(number)})
+    path = Path(source)
+    name = store.load(path).spec.video.get("file") if is_index(path) else path.absolute().name
+    asked = read_questions(Path(file))
+    about = [question for video, question in asked if not video or PurePosixPath(video).name == name]
+    if not about:
+        raise X2LError(f"{file}: holds no question about {name}, expected one with this name as its video")
+    if others := len(asked) - len(about):
+        warnings.warn(f"{file}: {others} questions about other videos are left out", stacklevel=2)
+    return about

@@ -28,6 +28,7 @@ def answer_data(pipeline: Pipeline, index: VideoIndex, answer: Answer) -> dict[s
         "kv_tokens_per_chunk": list(answer.kv_tokens_per_chunk),
         "scores": _finite(answer.plan.scores),
         **({"option_scores": list(answer.option_scores)} if answer.option_scores else {}),
+        **({} if answer.seed is None else {"seed": answer.seed}),
         "chunks": [
             {"start_s": chunk.start_s, "end_s": chunk.end_s, "num_frames": chunk.num_frames}
             for chunk in index.chunks
@@ -67,7 +68,8 @@ def answer_text(index: VideoIndex, answer: Answer) -> str:
 
 def cost_text(index: VideoIndex, answer: Answer) -> str:
     """The evidence of an answer and its cost."""
-    return "\n".join(["", *_evidence(index, answer), _cache(answer), _spent(answer.seconds)])
+    seed = [] if answer.seed is None else [f"seed      {answer.seed}"]
+    return "\n".join(["", *_evidence(index, answer), _cache(answer), _spent(answer.seconds), *seed])
 
 
 def answers_text(asked: Sequence[Question], answers: Sequence[Answer]) -> str:
@@ -75,8 +77,11 @@ def answers_text(asked: Sequence[Question], answers: Sequence[Answer]) -> str:
     lines = [_verdict_line(question, answer) for question, answer in zip(asked, answers, strict=True)]
     if verdicts := _verdicts(asked, answers):
         lines += ["", click.style(_share_right(verdicts), bold=True), *_groups(asked, answers)]
+        unscored = len(asked) - len(verdicts)
+        lines += [f"{unscored} not scored: without a right answer"] if unscored else []
     mean = sum(answer.cache_reduction for answer in answers) / len(answers)
     lines += ["", f"KV cache  reduced by {100 * mean:.1f} % on average"]
+    lines += [f"seed      {answers[0].seed}"] if answers[0].seed is not None else []
     return "\n".join(lines)
 
 

@@ -107,7 +107,7 @@ def _comparable(recipe: Recipe, key: str) -> Any:
 def open_source(source: str, options: Options) -> tuple[Pipeline, VideoIndex]:
     """The pipeline that answers, and the index to ask: at `source`, or made of the video there."""
     progress = not options.quiet
-    if _is_index(Path(source)):
+    if is_index(Path(source)):
         index = store.load(source)
         pipeline = make_pipeline(make_recipe_for(index, source, options), progress)
         require_same_weights(index, pipeline.compressor)
@@ -118,7 +118,7 @@ def open_source(source: str, options: Options) -> tuple[Pipeline, VideoIndex]:
     return pipeline, pipeline.index(video, progress)
 
 
-def _is_index(source: Path) -> bool:
+def is_index(source: Path) -> bool:
     """A folder with a manifest; also one without pictures, so that loading says what is missing."""
     # os.path: a question in the place of the source may be too long for the file system.
     return os.path.isdir(source) and ((source / store.MANIFEST).exists() or not is_stills(source))

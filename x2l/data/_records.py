@@ -72,7 +72,7 @@ def _read(file: Path) -> Sequence[Any]:
 def _read_lines(file: Path) -> list[Any]:
     try:
         # Not splitlines(): a string of JSON may hold other separators as they are.
-        lines = file.read_text(encoding="utf-8").split("\n")
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise X2LError(f"{file}: cannot be read, {error.__class__.__name__}") from error
     return [_parsed(line, f"{file}: line {i}") for i, line in enumerate(lines, start=1) if line.strip()]

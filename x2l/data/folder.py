@@ -15,7 +15,7 @@ from x2l.types import Question
 
 @dataclass
 class Folder(Data):
-    """A folder with a questions.json, as `x2l needles` writes it.
+    """A folder with a questions.json, as `x2l needles` writes it (see x2l.questions).
 
     Source: VNBench's format (arXiv 2406.09367), with id, group and gold_spans_s.
     """
@@ -36,6 +36,16 @@ class Folder(Data):
             if times > 1:
                 raise X2LError(f"data.dir: {times} videos are called {name}, expected different names")
         return [Item.of_file(path, questions) for path, questions in items]
+
+    def check_training(self) -> None:
+        try:
+            items = self._items
+        except X2LError as error:
+            raise X2LError(f"dir: {error}") from error
+        for item in items:
+            for question in item.questions:
+                answered = question.answer is not None
+                require(answered, f"dir: {item.name}, question {question.id}", "a gt to learn", None)
 
     def kind(self, question: Question) -> str:
         return kind_of(question) or question.group

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 
 from x2l.items import Item
 from x2l.types import Question
@@ -20,7 +21,24 @@ def asked_hash(asked: Iterable[Sequence[Question]]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def questions_hash(items: Sequence[Item]) -> str:
-    """sha256 over what is asked about which bytes."""
-    content = [(item.fingerprint(), [asdict(question) for question in item.questions]) for item in items]
+def question_hashes(item: Item, kind: Callable[[Question], str]) -> dict[str, str]:
+    """sha256 (16 hex digits) over what is asked of which bytes, for each question by its id.
+
+    The id does not count, because it may be a number in a file; of equal questions the second differs from
+    the first. kind: of a question in tables.
+    Raises X2LError if the video cannot be read.
+    """
+    video = [item.name, item.fingerprint(), item.gold_frames]
+    alike: Counter[str] = Counter()
+    hashes = {}
+    for question in item.questions:
+        content = json.dumps([*video, kind(question), asdict(replace(question, id=""))])
+        hashes[question.id] = hashlib.sha256(f"{content} {alike[content]}".encode()).hexdigest()[:16]
+        alike[content] += 1
+    return hashes
+
+
+def questions_hash(hashes: Mapping[str, Mapping[str, str]]) -> str:
+    """sha256 over what is asked of all videos, from the hashes of their questions."""
+    content = [list(of_video.values()) for of_video in hashes.values()]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -14,7 +14,7 @@ from x2l import registry
 from x2l.config.fields import arguments
 from x2l.config.settings import built_from, overridden
 from x2l.data import make_data
-from x2l.errors import X2LError
+from x2l.errors import X2LError, require
 from x2l.evaluation.claims import read_claims
 from x2l.evaluation.figures import FigureOptions
 from x2l.interfaces import Data
@@ -47,6 +47,8 @@ class _Keys:
     generation: Generation = field(default_factory=Generation)
     show_options: bool = False
     """Whether the model sees the options of a question, and may answer with a letter."""
+    max_broken_share: float = 0.05
+    """Stop when more of the videos cannot be read, 0..1; fewer are passed over, counted and named."""
     claims: list[dict[str, Any]] = field(default_factory=list)
     """What the numbers must bear out (see x2l.evaluation.claims)."""
     figure: FigureOptions | None = None
@@ -61,6 +63,7 @@ class Evaluation:
     rows: dict[str, Recipe]
     generation: Generation
     show_options: bool
+    max_broken_share: float
     mapping: dict[str, Any]
 
     @classmethod
@@ -94,10 +97,12 @@ class Evaluation:
         for number, claim in enumerate(read_claims(keys.claims)):
             claim.check(f"claims.{number}", list(rows))
         keys.generation.check()
+        share = keys.max_broken_share
+        require(0 <= share <= 1, "max_broken_share", "a number from 0 to 1", share)
         data = make_data(keys.data, "data")
         if keys.figure:
             keys.figure.check(keys.data["name"], rows)
-        return cls(data, rows, keys.generation, keys.show_options, dict(mapping))
+        return cls(data, rows, keys.generation, keys.show_options, share, dict(mapping))
 
     def hash(self) -> str:
         """sha256 over everything that decides an answer: equal recipes have equal hashes.

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+import warnings
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from tqdm import tqdm
 
+from x2l.broken import passed_over
 from x2l.errors import X2LError
-from x2l.evaluation import provenance
-from x2l.evaluation.hashes import asked_hash, questions_hash
+from x2l.evaluation.asked import asked
+from x2l.evaluation.hashes import question_hashes
 from x2l.evaluation.recipe import Evaluation, Size
-from x2l.evaluation.results import RUN, Line, Results
+from x2l.evaluation.results import Line, Results
 from x2l.evaluation.rows import Row, make_rows
-from x2l.evaluation.shared_video import SharedVideo
+from x2l.evaluation.session import Session, check_same
+from x2l.evaluation.shared_video import BrokenVideoError, SharedVideo
 from x2l.evaluation.summary import summarise
 from x2l.interfaces import Data
 from x2l.items import Item
 from x2l.oracles.annotated import Annotated
-from x2l.storage.files import make_folder, read_json, write_json
+from x2l.scoring import options_of
+from x2l.storage.files import make_folder
 from x2l.types import Answer, Question, VideoIndex
 
 
@@ -39,82 +42,90 @@ def run(
     placed: device and dtype of every row's backbone.
 
     Writes run.json (recipe, hashes, one entry per session), results.jsonl (appended answer by answer),
-    summary.json, table.md and figures. Started again, it goes on where it stopped.
-    Raises X2LError for a wrong recipe, and if `out` holds another recipe, other questions or other weights.
+    summary.json, table.md and figures. Started again, it goes on where it stopped, with questions and
+    videos added or taken away, too. Warns of broken videos that were passed over.
+    Raises X2LError for a wrong recipe, if `out` holds another recipe or other weights, and for too many
+    broken videos.
     """
     evaluation, out = Evaluation.load(recipe_path, overrides, size, placed), Path(out)
     groups = make_rows(evaluation.rows)
     make_folder(out)
     # A changed recipe is refused before its data is written.
-    _check_same(out, {"recipe_hash": evaluation.hash()})
-    items = _shown(evaluation.data.open(out, progress), evaluation.show_options)
-    _check_names(items)
+    check_same(out, {"recipe_hash": evaluation.hash()})
+    items = asked(evaluation.data, evaluation.data.open(out, progress), evaluation.show_options)
+    hashes, broken = _hashes(evaluation.data, items)
     with Results(out) as results:
-        keys = _keys(groups, items)
-        _note_session(out, evaluation, groups, items, len(keys), is_new=not results.done.issuperset(keys))
-        _answer_all(groups, evaluation, items, results, len(keys), progress)
+        session = Session(out, evaluation, [row for group in groups for row in group], items, hashes)
+        session.note_broken(broken)
+        _answer_all(groups, evaluation, items, session, results, progress)
+    if session.broken:
+        warnings.warn(passed_over(session.broken.values()), stacklevel=2)
     return summarise(out)
 
 
-def _keys(groups: list[list[Row]], items: list[Item]) -> list[tuple[str, str, str]]:
-    """Keys of everything there is to answer."""
-    rows = [row for group in groups for row in group]
-    return [_key(row, item, question) for item in items for question in item.questions for row in rows]
-
-
-def _key(row: Row, item: Item, question: Question) -> tuple[str, str, str]:
-    """The key of an answer, as x2l.evaluation.results.key has it."""
-    return row.name, item.name, question.id
-
-
-def _shown(items: Sequence[Item], show_options: bool) -> list[Item]:
-    if show_options:
-        return list(items)
-    return [replace(item, questions=tuple(replace(q, options=()) for q in item.questions)) for item in items]
-
-
-def _check_names(items: Sequence[Item]) -> None:
-    """Answers are filed under them."""
-    if not items:
-        raise X2LError("data: holds no video, expected at least one")
-    asked = Counter((item.name, question.id) for item in items for question in item.questions)
-    videos = Counter(item.name for item in items)
-    for name, times in videos.items():
-        if times > 1:
-            raise X2LError(f"data: {times} videos are called {name}, expected different names")
-    for (name, question), times in asked.items():
-        if times > 1:
-            raise X2LError(f"data: {times} questions about {name} have the id {question}, expected one")
+def _hashes(data: Data, items: list[Item]) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """Hashes of the questions about each video, and why a video cannot be read."""
+    hashes, broken = {}, {}
+    for item in items:
+        try:
+            hashes[item.name] = question_hashes(item, data.kind)
+        except (X2LError, OSError) as error:
+            broken[item.name] = str(error)
+    return hashes, broken
 
 
 def _answer_all(
-    groups, evaluation: Evaluation, items: list[Item], results: Results, total: int, progress: bool
+    groups: list[list[Row]],
+    evaluation: Evaluation,
+    items: list[Item],
+    session: Session,
+    results: Results,
+    progress: bool,
 ) -> None:
-    with tqdm(
-        total=total, initial=len(results.done), desc="eval", unit="answer", delay=1, disable=not progress
-    ) as bar:
+    done = len(results.done & session.keys)
+    total = len(session.keys)
+    with tqdm(total=total, initial=done, desc="eval", unit="answer", delay=1, disable=not progress) as bar:
         for item in items:
-            video = SharedVideo(item, groups)
-            for group in groups:
-                for line in _answers(group, evaluation, item, video, results):
+            if item.name in session.broken:
+                continue
+            try:
+                for line in _answers(groups, evaluation, item, session.hashes[item.name], results.done):
+                    session.note_answer()
                     results.append(line)
                     bar.update()
+            except BrokenVideoError as error:
+                session.note_broken({item.name: str(error)})
 
 
 def _answers(
-    group: list[Row], evaluation: Evaluation, item: Item, video: SharedVideo, results: Results
+    groups: list[list[Row]],
+    evaluation: Evaluation,
+    item: Item,
+    hashes: Mapping[str, str],
+    done: Set[tuple[str, str]],
 ) -> Iterator[Line]:
-    """Answers that a group of rows still owes about a video; it is indexed only if there are any."""
-    if all(_key(row, item, question) in results.done for question in item.questions for row in group):
-        return
-    shared = video.index(group)
-    todo = [(q, row) for q in video.asked(group) for row in group if _key(row, item, q) not in results.done]
-    for question, row in todo:
-        try:
-            answer = row.pipeline.ask(shared, question, **asdict(evaluation.generation))
-        except X2LError as error:
-            raise X2LError(f"rows.{row.name}.{error}") from error
-        yield _line(row, evaluation.data, item.name, question, answer, shared)
+    """Answers that rows still owe about a video; it is indexed only for groups that owe some.
+
+    hashes: of its questions, by their ids. Raises BrokenVideoError if it cannot be read.
+    """
+    video = SharedVideo(item, groups)
+    for group in groups:
+        if done.issuperset((row.name, each) for each in hashes.values() for row in group):
+            continue
+        shared, questions = video.index(group), video.asked(group)
+        for question in questions:
+            for row in group:
+                if (row.name, hashes[question.id]) not in done:
+                    answer = _answer(row, evaluation, shared, question)
+                    line = _line(row, evaluation.data, item.name, question, answer, shared)
+                    yield line | {"asked": hashes[question.id]}
+
+
+def _answer(row: Row, evaluation: Evaluation, index: VideoIndex, question: Question) -> Answer:
+    try:
+        return row.pipeline.ask(index, question, **asdict(evaluation.generation))
+    except X2LError as error:
+        raise X2LError(f"rows.{row.name}.{error}") from error
 
 
 def _line(row: Row, data: Data, video: str, question: Question, answer: Answer, index: VideoIndex) -> Line:
@@ -125,11 +136,12 @@ def _line(row: Row, data: Data, video: str, question: Question, answer: Answer, 
         "question": question.id,
         "kind": data.kind(question),
         "group": question.group,
+        "tries_at": question.tries_at,
         "text": question.text,
-        "num_options": len(question.options),
+        "num_options": len(options_of(question)),
         "gold": question.answer,
         "prediction": answer.text,
-        "right": data.is_right(answer.text, question),
+        "right": None if question.answer is None else data.is_right(answer.text, question),
         "plan": list(answer.plan.ratios),
         "scores": answer.plan.scores and [float(f"{score:.6g}") for score in answer.plan.scores],
         "detailed_chunks": [span.chunk for span in answer.evidence],
@@ -139,46 +151,3 @@ def _line(row: Row, data: Data, video: str, question: Question, answer: Answer, 
         "cache_reduction": answer.cache_reduction,
         "seconds": {name: round(seconds, 6) for name, seconds in answer.seconds.items()},
     }
-
-
-def _note_session(
-    out: Path,
-    evaluation: Evaluation,
-    groups: list[list[Row]],
-    items: list[Item],
-    num_answers: int,
-    is_new: bool,
-) -> None:
-    """Write run.json. A session that answers nothing is not noted: it would date answers of earlier ones."""
-    pipelines = {row.name: row.pipeline for group in groups for row in group}
-    backbones = [pipeline.backbone for pipeline in pipelines.values()]
-    same = {
-        "recipe_hash": evaluation.hash(),
-        "questions_hash": questions_hash(items),
-        "backbones": {name: pipeline.backbone.identity for name, pipeline in pipelines.items()},
-        "oracles": {name: pipeline.oracle.identity for name, pipeline in pipelines.items()},
-    }
-    for slot in ("compressor", "selector"):
-        identities = {name: getattr(pipeline, slot).identity for name, pipeline in pipelines.items()}
-        if any(identities.values()):
-            same[f"{slot}s"] = identities
-    sessions = _check_same(out, same).get("sessions", [])
-    if is_new:
-        sessions.append(provenance.session([backbone.device for backbone in backbones]))
-    asked = asked_hash(item.questions for item in items)
-    run = {**same, "asked_hash": asked, "recipe": evaluation.mapping}
-    run |= {"num_answers": num_answers, "sessions": sessions}
-    write_json(out / RUN, run)
-
-
-def _check_same(out: Path, same: dict[str, Any]) -> dict[str, Any]:
-    """Contents of run.json ({} in a new folder); raises X2LError if it is about something else."""
-    if not (out / RUN).is_file():
-        return {}
-    there = read_json(out / RUN)
-    for name, value in same.items():
-        if there.get(name) != value:
-            raise X2LError(
-                f"{out}: holds results of another {name}, expected the same; choose another folder"
-            )
-    return there

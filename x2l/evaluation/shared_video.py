@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 import torch
 
 from x2l.clock import Clock
+from x2l.errors import X2LError
 from x2l.evaluation.rows import READ, Row, fields_of
 from x2l.interfaces import Oracle
 from x2l.items import Item
@@ -18,6 +19,10 @@ from x2l.video import Footage, Sampling
 
 MAX_BYTES = 2 << 30
 """Frames and tokens of a video that are held for other rows; a longer one is read again for each group."""
+
+
+class BrokenVideoError(X2LError):
+    """The frames of a video cannot be read, or are not what its questions are about."""
 
 
 class SharedVideo:
@@ -36,21 +41,37 @@ class SharedVideo:
     def index(self, group: Sequence[Row]) -> VideoIndex:
         """The index that the rows of a group ask, with what each of their oracles stores about the chunks.
 
-        Raises X2LError if the video cannot be read.
+        Raises BrokenVideoError if the video cannot be read.
         """
         first, name = group[0], fields_of(group[0].recipe, READ)
         own = {field.name: getattr(first.pipeline, field.name) for field in fields(Pipeline)}
         own |= {"oracle": Together(self._oracles[name])}
-        return ReadingPipeline(**own, reading=self._readings[name]).index(self._footage(group))
+        pipeline = ReadingPipeline(**own, reading=self._readings[name])
+        footage = self._footage(group)
+        try:
+            return pipeline.index(footage)
+        except (X2LError, OSError):
+            _require_readable(footage)
+            raise
 
     def asked(self, group: Sequence[Row]) -> tuple[Question, ...]:
-        """What the rows of a group are asked, gold frames as the time spans in which they see them."""
-        return self._item.asked(self._footage(group))
+        """What the rows of a group are asked, gold frames as the time spans in which they see them.
+
+        Raises BrokenVideoError for a frame that the video lacks.
+        """
+        footage = self._footage(group)
+        try:
+            return self._item.asked(footage)
+        except X2LError as error:
+            raise BrokenVideoError(str(error)) from error
 
     def _footage(self, group: Sequence[Row]) -> Footage:
         sampling = group[0].recipe.sampling
         if sampling not in self._opened:
-            self._opened[sampling] = self._item.open(sampling)
+            try:
+                self._opened[sampling] = self._item.open(sampling)
+            except (X2LError, OSError) as error:
+                raise BrokenVideoError(str(error)) from error
         return self._opened[sampling]
 
 
@@ -105,6 +126,15 @@ class Together(Oracle):
 
     def score(self, question, index, backbone) -> None:
         return None
+
+
+def _require_readable(footage: Footage) -> None:
+    """Raise BrokenVideoError if a frame cannot be decoded; what else goes wrong is not the video's fault."""
+    try:
+        for _ in footage.clips():
+            pass
+    except (X2LError, OSError) as error:
+        raise BrokenVideoError(str(error)) from error
 
 
 def _num_bytes(read: Read) -> int:

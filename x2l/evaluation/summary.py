@@ -2,11 +2,13 @@
 
 Keys of a summary: num_videos; num_questions and chance by group ("all" is every group), chance_by_kind;
 rows, each with accuracy {group: mean, interval} (all: over questions), macro_accuracy (over groups; results
-of earlier versions lack it), accuracy_by_kind, accuracy_by_depth {group: {percent}} of
-haystacks, cache_reduction by group, kv_tokens, ttft_s, ttft_ratio (against ttft_row: the uncompressed_row,
-or else the first), recall, recall_by_group, oracle_recall_at {k}; differences {row: {other: {group: mean,
-interval}}}; claims (see x2l.evaluation.claims); then where the numbers come from: seeds, hashes, backbones,
-recipe, versions, git, date, devices.
+of earlier versions lack it), accuracy_by_kind, accuracy_by_depth {group: {percent}} of haystacks, all_tries
+(null, or num_questions, accuracy and macro_accuracy where a question counts if every try at it is right),
+cache_reduction by group, kv_tokens, ttft_s, ttft_ratio (against ttft_row: the uncompressed_row, or else the
+first), recall, recall_by_group, oracle_recall_at {k}; differences {row: {other: {group: mean, interval}}};
+claims (see x2l.evaluation.claims); num_unscored, questions without a right answer, which are not in any of
+these (if there are no others, none of these is there); broken, "video: why" of each that cannot be read;
+then where the numbers come from: seeds, hashes, backbones, recipe, versions, git, date, devices.
 """
 
 from __future__ import annotations
@@ -22,9 +24,10 @@ from x2l.errors import X2LError
 from x2l.evaluation import bootstrap
 from x2l.evaluation.claims import Claim, judge, read_claims
 from x2l.evaluation.figures import draw
-from x2l.evaluation.results import RUN, Line, read
-from x2l.evaluation.table import table
+from x2l.evaluation.results import RUN, Line, counted
+from x2l.evaluation.table import left_out, table
 from x2l.evaluation.tally import ALL, Tally, of_group
+from x2l.evaluation.tries import all_tries
 from x2l.scoring import best, recall, words
 from x2l.storage.files import read_json, write_json, write_text
 
@@ -45,14 +48,18 @@ def summarise(out: str | Path) -> dict[str, Any]:
     out = Path(out)
     run = read_json(out / RUN)
     names = list(run["recipe"]["rows"])
-    lines = _answered_by_all(read(out), names)
+    lines = _answered_by_all(counted(out), names)
     if not lines:
         raise X2LError(f"{out}: no question is answered by every row yet, expected at least one")
     claims = read_claims(run["recipe"].get("claims", []))
-    summary = {**_of_lines(lines, names, claims), **_of_run(run)}
+    scored = [line for line in lines if line["right"] is not None]
+    summary = _of_lines(scored, names, claims) if scored else {}
+    num_unscored = (len(lines) - len(scored)) // len(names)
+    summary |= {"num_unscored": num_unscored, "broken": run.get("broken", []), **_of_run(run)}
     write_json(out / "summary.json", summary)
-    write_text(out / "table.md", table(summary))
-    draw(summary, out)
+    write_text(out / "table.md", table(summary) if scored else "\n".join(left_out(summary)))
+    if scored:
+        draw(summary, out)
     return summary
 
 
@@ -77,6 +84,7 @@ def _of_lines(lines: list[Line], names: list[str], claims: list[Claim]) -> dict[
                 "macro_accuracy": tallies[name].macro(),
                 "accuracy_by_kind": {kind: _accuracy_of_kind(rows[name], kind) for kind in _kinds(asked)},
                 "accuracy_by_depth": tallies[name].by_depth(),
+                "all_tries": all_tries(rows[name], _groups(asked)),
                 **costs[name],
                 **_recalls(rows[name]),
             }
@@ -112,10 +120,10 @@ def _of_run(run: dict[str, Any]) -> dict[str, Any]:
 
 def _answered_by_all(lines: Iterable[Line], names: list[str]) -> list[Line]:
     """Lines of the questions that every row has answered, in the order in which they were first asked."""
-    by_key = {(line["video"], line["question"], line["row"]): line for line in lines}
-    asked = dict.fromkeys((video, question) for video, question, _ in by_key)
-    complete = [pair for pair in asked if all((*pair, name) in by_key for name in names)]
-    return [by_key[(*pair, name)] for pair in complete for name in names]
+    by_key = {(line["asked"], line["row"]): line for line in lines}
+    every = dict.fromkeys(asked for asked, _ in by_key)
+    complete = [asked for asked in every if all((asked, name) in by_key for name in names)]
+    return [by_key[asked, name] for asked in complete for name in names]
 
 
 def _groups(lines: list[Line]) -> list[str]:

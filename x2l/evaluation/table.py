@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from itertools import combinations
 from typing import Any
 
+from x2l.broken import passed_over
+
 MOST_KINDS = 12
 """Columns that a page has room for."""
 
@@ -24,6 +26,7 @@ def table(summary: dict[str, Any]) -> str:
             "",
             *_notes(summary),
             "",
+            *_spaced(_all_tries(summary)),
             *_spaced(claims_table(summary["claims"])),
             *_spaced(_by_kind(summary)),
             *_differences(summary, groups),
@@ -49,10 +52,18 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         "Speed-up: one over that.",
         "Recall: share of the gold chunks that were re-loaded in detail.",
         "Chance: the most frequent answer to each kind of question, or one that the question names or shows.",
+        *left_out(summary),
         "",
         f"Recipe {summary['recipe_hash'][:12]}, {commit_of(summary)}, {summary['date']}, "
         f"{', '.join(summary['devices'])}",
     ]
+
+
+def left_out(summary: dict[str, Any]) -> list[str]:
+    """What is said of questions that do not count: without a right answer, or about broken videos."""
+    num, broken = summary["num_unscored"], summary["broken"]
+    unscored = f"Not scored: {num} questions without a right answer; results.jsonl holds what was predicted."
+    return [unscored][:num] + [f"{passed_over(broken)}."][: len(broken)]
 
 
 def commit_of(summary: dict[str, Any]) -> str:
@@ -69,6 +80,19 @@ def _by_kind(summary: dict[str, Any]) -> list[str]:
     by_row = {name: row["accuracy_by_kind"] for name, row in summary["rows"].items()} | {"chance": chance}
     rows = [[name, *(f"{shares[kind]:.2f}" for kind in chance)] for name, shares in by_row.items()]
     return markdown(["by kind", *chance], rows)
+
+
+def _all_tries(summary: dict[str, Any]) -> list[str]:
+    """Accuracy where a question counts if every try at it is right; nothing where each has one try."""
+    by_row = {name: row["all_tries"] for name, row in summary["rows"].items()}
+    if None in by_row.values():
+        return []
+    groups = [f"{group} ({num})" for group, num in next(iter(by_row.values()))["num_questions"].items()]
+    rows = [
+        [name, *map(_with_interval, [*tries["accuracy"].values(), tries["macro_accuracy"]])]
+        for name, tries in by_row.items()
+    ]
+    return markdown(["all tries right", *groups, "mean of groups"], rows)
 
 
 def claims_table(claims: list[dict[str, Any]]) -> list[str]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -30,11 +30,11 @@ import numpy as np
 from tqdm import tqdm
 
 import x2l
-from x2l.config.fields import arguments
 from x2l.items import kind_of
 from x2l.needles.questions import GROUPS
 from x2l.needles.video_file import write_video
 from x2l.needles.videos import NeedleVideos
+from x2l.questions import read_questions
 from x2l.storage.files import make_folder, read_json, write_json
 from x2l.types import Question, X2LError
 
@@ -116,36 +116,20 @@ def write_videos(
 def read_dataset(folder: str | Path) -> list[Item]:
     """The videos of a folder, in the order of questions.json, each with its questions.
 
-    Also reads VNBench's own records: the type is then the group. Options are those of the record.
-    Raises X2LError naming the file, the record and the field that is wrong.
+    Records are as x2l.questions reads them, such as VNBench's own; a question without a group or type is of
+    the group "question". Raises X2LError naming the file, the record and the field that is wrong.
     """
     folder = Path(folder)
     path = folder / QUESTIONS
-    records = read_json(path)
-    if not isinstance(records, list) or not records:
-        raise X2LError(f"{path}: expected a JSON list of at least one question")
     items: dict[str, list[Question]] = {}
-    for number, record in enumerate(records):
-        video, question = _question(record, f"{path}: record {number}")
+    for number, (video, question) in enumerate(read_questions(path)):
+        if not video:
+            raise X2LError(f"{path}: record {number}.video: missing, expected a file")
         asked = items.setdefault(video, [])
         if question.id in {other.id for other in asked}:
             raise X2LError(f"{path}: record {number}.id: {question.id!r} occurs twice for {video}")
-        asked.append(question)
+        asked.append(replace(question, group=question.group or "question"))
     return [(_find_video(folder, video), questions) for video, questions in items.items()]
-
-
-@dataclass(frozen=True)
-class Record:
-    """A question as questions.json holds it; gt is the option's value. The last three are not VNBench's."""
-
-    video: str
-    question: str
-    options: list[Any]
-    gt: Any
-    type: str
-    id: str = ""
-    group: str = ""
-    gold_spans_s: tuple[tuple[float, float], ...] | None = None
 
 
 def checked_counts(questions: Mapping[str, int]) -> dict[str, int]:
@@ -222,30 +206,11 @@ def _existing(out: Path, videos: NeedleVideos) -> dict[str, Any]:
     return description
 
 
-def _question(record: Any, path: str) -> tuple[str, Question]:
-    if not isinstance(record, Mapping):
-        raise X2LError(f"{path}: expected an object, got {record!r}")
-    known = {key: value for key, value in record.items() if key in Record.__dataclass_fields__}
-    entry = Record(**arguments(Record, known, path, lambda _: None))
-    name = f"{entry.type}-{record.get('try', 0)}"
-    return entry.video, Question(
-        text=entry.question,
-        id=entry.id or name,
-        options=tuple(map(str, entry.options)),
-        answer=str(entry.gt),
-        gold_spans_s=entry.gold_spans_s,
-        group=entry.group or entry.type,
-    )
-
-
 def _find_video(folder: Path, video: str) -> Path:
     """VNBench's records name a folder that need not be the one the videos were saved in."""
     name = Path(video).name
     places = [folder / video, folder / VIDEOS / name, folder / name]
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
-        raise X2LError(f"{folder / video}: no such video, expected it because {QUESTIONS} names it")
-    return found
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def _sha256(path: Path) -> str:

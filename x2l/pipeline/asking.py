@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -70,6 +72,15 @@ def alike(plans: Sequence[Plan], parts: Sequence[Part]) -> list[list[int]]:
     return list(groups.values())
 
 
+def repeatable(generation: dict[str, Any]) -> dict[str, Any]:
+    """Options of generate(), with a seed where answers are sampled: one that is drawn, unless it is given."""
+    options = {name: value for name, value in generation.items() if name != "seed"}
+    if not generation.get("do_sample"):
+        return options
+    seed = generation.get("seed")
+    return options | {"seed": int(torch.randint(2**31, ())) if seed is None else seed}
+
+
 def write(
     backbone: Backbone,
     question: Question,
@@ -78,14 +89,31 @@ def write(
     on_text: OnText,
     generation: dict[str, Any],
 ) -> str:
-    """The answer, decoded behind a cache; on_text is given it piece by piece."""
+    """The answer, decoded behind a cache; on_text is given it piece by piece.
+
+    generation: as `repeatable` leaves it.
+    """
+    generation = dict(generation)
+    seed = generation.pop("seed", None)
     with clock.span("first_token"):
         inner = generation.pop("streamer", None) or (on_text and backbone.streamer(on_text))
         ids, streamer = backbone.encode_question(question), AtFirstToken(clock, inner)
-        text = backbone.generate(ids, cache, streamer=streamer, **generation)
+        with _seeded(seed, backbone.device):
+            text = backbone.generate(ids, cache, streamer=streamer, **generation)
     if on_text and inner is None:
         on_text(text)
     return text
+
+
+@contextmanager
+def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
+    """Random numbers from a seed; those drawn later are as if none had been."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def letters(question: Question, backbone: Backbone) -> Int[Tensor, " options"]:
@@ -108,8 +136,15 @@ def letter_scores(
     return logits[letters].log_softmax(dim=-1)
 
 
-def answered(index: VideoIndex, plan: Plan, cache: FilledCache, text: str, clock: Clock) -> Answer:
-    """An answer with its evidence and its costs, which are those of the cache."""
+def answered(
+    index: VideoIndex,
+    plan: Plan,
+    cache: FilledCache,
+    text: str,
+    clock: Clock,
+    generation: Mapping[str, Any] = MappingProxyType({}),
+) -> Answer:
+    """An answer with its evidence and its costs, which are those of the cache, and how it was sampled."""
     kept = cache.tokens_per_chunk
     bytes_per_token = index.spec.geometry.bytes_per_token
     seconds = {**index.spec.seconds, **clock.seconds}
@@ -122,6 +157,7 @@ def answered(index: VideoIndex, plan: Plan, cache: FilledCache, text: str, clock
         kv_tokens_full=index.num_visual_tokens,
         kv_bytes_full=index.num_visual_tokens * bytes_per_token,
         seconds={**seconds, "total": sum(seconds.values())},
+        seed=generation.get("seed"),
     )
 
 

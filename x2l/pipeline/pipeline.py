@@ -95,13 +95,14 @@ class Pipeline:
     ) -> Answer:
         """Answer from an index. Earlier turns of a conversation are the question's `history`.
 
-        on_text: is given the answer piece by piece. generation: of generate() (max_new_tokens, ...).
-        Raises X2LError if the index was made by another model.
+        on_text: is given the answer piece by piece. generation: of generate() (max_new_tokens, ...), and the
+        `seed` of an answer that is sampled. Raises X2LError if the index was made by another model.
         """
+        generation = asking.repeatable(generation)
         question, clock = asking.checked(question, index, self.backbone), Clock(self.backbone.device)
         plan, cache = self._planned(index, question, clock)
         text = asking.write(self.backbone, question, cache, clock, on_text, generation)
-        return asking.answered(index, plan, cache, text, clock)
+        return asking.answered(index, plan, cache, text, clock, generation)
 
     @torch.no_grad()
     def ask_many(
@@ -109,8 +110,10 @@ class Pipeline:
     ) -> list[Answer]:
         """As `ask` for each question, in their order; what has the same plan shares one assembled cache.
 
-        Each has its own where a part refines it. Its seconds are booked to the first question of a plan.
+        Each has its own where a part refines it. Its seconds are booked to the first question of a plan; the
+        seed is one for all.
         """
+        generation = asking.repeatable(generation)
         asked = list(map(partial(asking.checked, index=index, backbone=self.backbone), questions))
         clocks = [Clock(self.backbone.device) for _ in asked]
         plans = []
@@ -124,9 +127,9 @@ class Pipeline:
                     cache = self.cache(index, plans[first], asked[first])
                     length = cache.get_seq_length()
                 for i in (first, *others):
-                    text = asking.write(self.backbone, asked[i], cache, clocks[i], None, dict(generation))
+                    text = asking.write(self.backbone, asked[i], cache, clocks[i], None, generation)
                     cache.crop(length - cache.get_seq_length())
-                    answers[i] = asking.answered(index, plans[i], cache, text, clocks[i])
+                    answers[i] = asking.answered(index, plans[i], cache, text, clocks[i], generation)
                     bar.update()
         return [answers[i] for i in range(len(asked))]
 

@@ -87,9 +87,12 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Raises X2LError if the file cannot be read or is not JSON."""
+    """The content, in any UTF, with a byte order mark or without.
+
+    Raises X2LError if the file cannot be read or is not JSON.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_bytes())
     except OSError as error:
         raise X2LError(f"{path}: cannot be read, {error.strerror}") from error
     except ValueError as error:

@@ -11,12 +11,13 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
+from x2l.broken import named, passed_over
 from x2l.chunkers import ChunkFrames, make_chunker
 from x2l.config.fields import arguments
 from x2l.data import make_training_data
 from x2l.errors import X2LError, require
 from x2l.interfaces import Data
-from x2l.training.qa_reading import QAReader, named, require_no_backbone
+from x2l.training.qa_reading import QAReader, require_no_backbone
 from x2l.training.qa_reading import VideoQA as VideoQA
 from x2l.training.qa_steps import TrainingVideos, ValidationVideos
 from x2l.video import Sampling
@@ -150,9 +151,7 @@ class BrokenVideos(Callback):
     def on_train_end(self, trainer, module) -> None:
         self._gather()
         if self.lines and trainer.is_global_zero:
-            warnings.warn(
-                f"{len(self.lines)} broken videos were passed over: {named(self.lines)}", stacklevel=2
-            )
+            warnings.warn(passed_over(self.lines), stacklevel=2)
 
     def _gather(self) -> None:
         """All processes come by here together: at the end, and for each checkpoint."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from x2l.broken import require_few
 from x2l.chunkers import ChunkFrames, spelling
 from x2l.errors import X2LError
 from x2l.interfaces import Chunker, Data
@@ -18,8 +19,6 @@ from x2l.video import Sampling
 
 _FEW = 100
 """Broken videos are not held against fewer videos than this, unless there are fewer."""
-_NAMED = 20
-"""So many broken videos are named in an error."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,8 @@ class QAReader:
                 return self._decoded(sample, number)
             except (X2LError, OSError) as error:
                 self._broken[number] = f"{sample.name}: {error}"
-                self._require_few_broken()
+                few = min(_FEW, len(self.source))
+                require_few(self._broken.values(), len(self._tried), self.max_broken_share, few)
         return self._broken[number]
 
     def _decoded(self, sample: Item, number: int) -> VideoQA:
@@ -96,14 +96,6 @@ class QAReader:
             fingerprint=fingerprint,
         )
 
-    def _require_few_broken(self) -> None:
-        num, tried = len(self._broken), len(self._tried)
-        if num > self.max_broken_share * max(tried, min(_FEW, len(self.source))):
-            raise X2LError(
-                f"{num} of {tried} videos are broken, more than max_broken_share {self.max_broken_share} "
-                f"allows: {named(self._broken.values())}"
-            )
-
 
 def require_no_backbone(chunker: Chunker, field: str) -> None:
     """Raise X2LError, naming a field, for a chunker that processes which load videos cannot run."""
@@ -113,10 +105,3 @@ def require_no_backbone(chunker: Chunker, field: str) -> None:
             f"{field}: {spelling(chunker)} needs {needed} of a backbone, expected what cuts without one "
             "while training"
         )
-
-
-def named(lines: Iterable[str]) -> str:
-    """Lines in one, the first twenty of them."""
-    lines = list(lines)
-    more = f"; and {len(lines) - _NAMED} more" if len(lines) > _NAMED else ""
-    return "; ".join(lines[:_NAMED]) + more
