@@ -65,6 +65,20 @@ def write_video(
     return path
 
 
+def remuxed(
+    source: Path, path: Path, pts: dict[int, int] | None = None, data: dict[int, bytes] | None = None
+) -> Path:
+    """The same packets in another file; some (by stored order) with other timestamps or data."""
+    with av.open(str(source)) as file, av.open(str(path), "w") as copy:
+        stream = copy.add_stream_from_template(file.streams.video[0])
+        for place, packet in enumerate(packet for packet in file.demux(video=0) if packet.size):
+            new = av.Packet((data or {}).get(place, bytes(packet)))
+            new.pts, new.dts, new.duration = (pts or {}).get(place, packet.pts), packet.dts, packet.duration
+            new.time_base, new.is_keyframe, new.stream = packet.time_base, packet.is_keyframe, stream
+            copy.mux(new)
+    return path
+
+
 def write_audio(path: Path) -> Path:
     """A second of silence, without a picture."""
     with av.open(str(path), "w") as file:
@@ -106,9 +120,24 @@ def cut_short(source: Path, path: Path, share: float = 0.6) -> Path:
 def scratched(source: Path, path: Path, packets: range) -> Path:
     """A copy in which some packets (in stored order) are overwritten with ones."""
     data = bytearray(source.read_bytes())
-    with av.open(str(source)) as file:
-        places = [(packet.pos, packet.size) for packet in file.demux(video=0) if packet.size]
-    for start, size in places[packets.start : packets.stop]:
+    for place in packets:
+        start, size, _ = stored_packets(source)[place]
         data[start : start + size] = b"\xff" * size
     path.write_bytes(data)
     return path
+
+
+def flipped(source: Path, path: Path, packet: int) -> Path:
+    """A copy in which a packet (in stored order) has flipped bits; FFmpeg sees most of these, not all."""
+    data = bytearray(source.read_bytes())
+    start, size, _ = stored_packets(source)[packet]
+    for place in range(start + size // 4, start + size, 8):
+        data[place] ^= 4
+    path.write_bytes(data)
+    return path
+
+
+def stored_packets(source: Path) -> list[tuple[int, int, int]]:
+    """Place in the file, bytes and timestamp of each video packet, in stored order."""
+    with av.open(str(source)) as file:
+        return [(packet.pos, packet.size, packet.pts) for packet in file.demux(video=0) if packet.size]
