@@ -66,11 +66,16 @@ def write_video(
 
 
 def remuxed(
-    source: Path, path: Path, pts: dict[int, int] | None = None, data: dict[int, bytes] | None = None
+    source: Path,
+    path: Path,
+    pts: dict[int, int] | None = None,
+    data: dict[int, bytes] | None = None,
+    title: str = "",
 ) -> Path:
     """The same packets in another file; some (by stored order) with other timestamps or data."""
     with av.open(str(source)) as file, av.open(str(path), "w") as copy:
         stream = copy.add_stream_from_template(file.streams.video[0])
+        copy.metadata["title"] = stream.metadata["title"] = title
         for place, packet in enumerate(packet for packet in file.demux(video=0) if packet.size):
             new = av.Packet((data or {}).get(place, bytes(packet)))
             new.pts, new.dts, new.duration = (pts or {}).get(place, packet.pts), packet.dts, packet.duration
