@@ -68,18 +68,19 @@ def write_video(
 def remuxed(
     source: Path,
     path: Path,
-    pts: dict[int, int] | None = None,
+    changed: dict[int, dict[str, int]] | None = None,
     data: dict[int, bytes] | None = None,
     title: str = "",
 ) -> Path:
-    """The same packets in another file; some (by stored order) with other timestamps or data."""
+    """The same packets in another file, of which some (by stored order) are `changed` or hold other data."""
     with av.open(str(source)) as file, av.open(str(path), "w") as copy:
         stream = copy.add_stream_from_template(file.streams.video[0])
         copy.metadata["title"] = stream.metadata["title"] = title
         for place, packet in enumerate(packet for packet in file.demux(video=0) if packet.size):
             new = av.Packet((data or {}).get(place, bytes(packet)))
-            new.pts, new.dts, new.duration = (pts or {}).get(place, packet.pts), packet.dts, packet.duration
-            new.time_base, new.is_keyframe, new.stream = packet.time_base, packet.is_keyframe, stream
+            for name in ("pts", "dts", "duration", "time_base", "is_keyframe"):
+                setattr(new, name, (changed or {}).get(place, {}).get(name, getattr(packet, name)))
+            new.stream = stream
             copy.mux(new)
     return path
 

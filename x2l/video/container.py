@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from x2l.errors import X2LError
+from x2l.video.pictures import NAMES
 
 _TEXT_FORMATS = {"tty"}
 """FFmpeg renders text files as video."""
@@ -102,7 +103,7 @@ def damaged(path: Path) -> X2LError:
 def _require_content(path: Path) -> None:
     try:
         if path.is_dir():
-            raise X2LError(f"{path}: is a directory without pictures, expected a video file")
+            raise X2LError(f"{path}: is a directory without pictures ({NAMES}), expected a video file")
         if not path.exists():
             raise X2LError(f"{path}: no such file")
         if not path.is_file():

@@ -101,7 +101,8 @@ class PyAVReader:
         self._frame = next((frame for frame in self._frames if frame.pts in self._index_of), None)
         index = len(self._scan.pts) if self._frame is None else self._index_of[self._frame.pts]
         if index < self._index:
-            raise X2LError(f"{self._scan.path}: its timestamps contradict its frames; --salvage goes by the frames")
+            problem = "its timestamps are not in the order of its frames; --salvage goes by the frames"
+            raise X2LError(f"{self._scan.path}: {problem}")
         self._index = index
 
     def _rgb(self, frame: Any) -> UInt8[np.ndarray, "height width 3"]:
