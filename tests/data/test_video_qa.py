@@ -106,6 +106,9 @@ def test_sampling_counts_in_the_pictures_own_seconds(root):
     footage = open_stills(root / "frames", Sampling(fps=1.0), fps=4.0)
     assert shown(footage) == [0, 4, 8] and footage.times_s.tolist() == [0, 1, 2]
     assert footage.duration_s == 3
+    by_sampling = open_video(root / "frames", Sampling(fps=1.0, picture_fps=4.0))
+    assert shown(by_sampling) == [0, 4, 8] and by_sampling.duration_s == 3
+    assert by_sampling.fingerprint()["sha256"] == footage.fingerprint()["sha256"]
     assert shown(open_video(root / "frames", Sampling(num_frames=3))) == [0, 5, 11]
 
 
@@ -281,6 +284,26 @@ def test_a_folder_of_pictures_is_indexed_and_asked(root, tmp_path, capsys):
     assert [chunk.num_frames for chunk in index.chunks] == [4, 4, 4]
     again = pipeline.with_features(index, open_video(root / "frames"))
     assert again.spec.video["file"] == "frames"
+
+
+def test_pictures_at_another_rate_are_placed_in_time(root, tmp_path, capsys):
+    save(tiny_backbone(), tmp_path / "model")
+    make = ["--set", f"backbone.model={tmp_path / 'model'}", "--chunk-frames", "4", "--fps", "2"]
+    ask = ["ask", str(root / "frames"), "How many bells?", *make, "--json"]
+    ends_s = {}
+    for rate in ([], ["--picture-fps", "2"]):
+        capsys.readouterr()
+        assert main([*ask, *rate]) == 0
+        out, err = capsys.readouterr()
+        ends_s[len(rate)] = [chunk["end_s"] for chunk in json.loads(out)["chunks"]]
+        assert ("its pictures are taken as 1 a second, --picture-fps" in err) == (not rate)
+    assert ends_s == {0: [3, 7, 11], 2: [1.5, 3.5, 5.5]}
+    index = ["index", str(root / "frames"), "-o", str(tmp_path / "index"), *make, "--picture-fps", "2"]
+    assert main(index) == 0 and main(["ask", str(tmp_path / "index"), "How many bells?"]) == 0
+    assert main(["ask", str(tmp_path / "index"), "How many bells?", "--picture-fps", "3"]) == 2
+    assert "sampling: the index" in capsys.readouterr().err
+    assert main(["ask", str(root / "video.mp4"), "How many bells?", *make, "--picture-fps", "2"]) == 2
+    assert "video.mp4: is no folder of pictures, --picture-fps is for one" in capsys.readouterr().err
 
 
 def test_an_index_comes_before_the_pictures_beside_it(root, tmp_path, capsys):

@@ -193,11 +193,17 @@ def test_more_frames_than_there_are_repeats_some(files):
         ({"fps": float("nan")}, "sampling.fps: expected .* got nan"),
         ({"max_frames": 0}, "sampling.max_frames: expected .* got 0"),
         ({"fps": None}, "expected num_frames or fps"),
+        ({"picture_fps": 0.0}, "sampling.picture_fps: expected .* got 0.0"),
     ],
 )
 def test_bad_sampling(fields, message):
     with pytest.raises(X2LError, match=message):
         Sampling(**fields)
+
+
+def test_a_sampling_without_a_rate_of_pictures_is_as_older_indices_hold_it():
+    assert Sampling(fps=2.0).to_mapping() == {"num_frames": None, "fps": 2.0, "max_frames": 2048}
+    assert Sampling(picture_fps=2.0).to_mapping()["picture_fps"] == 2.0
 
 
 @pytest.mark.parametrize(

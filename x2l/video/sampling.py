@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -30,6 +31,9 @@ class Sampling:
     max_frames: int | None = 2048
     """Sampling by `fps` that would take more frames takes this many, spread uniformly (None = no limit)."""
 
+    picture_fps: float = 1.0
+    """Pictures a second of a folder of pictures, which has no times of its own."""
+
     def __post_init__(self):
         _require_count("num_frames", self.num_frames)
         _require_count("max_frames", self.max_frames)
@@ -37,6 +41,16 @@ class Sampling:
             raise X2LError("sampling: expected num_frames or fps, got neither")
         if self.fps is not None and not _is_positive(self.fps):
             raise X2LError(f"sampling.fps: expected frames per second above 0, got {self.fps!r}")
+        if not _is_positive(self.picture_fps):
+            given = repr(self.picture_fps)
+            raise X2LError(f"sampling.picture_fps: expected pictures per second above 0, got {given}")
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The fields as plain data; without `picture_fps` at its default, as older indices hold them."""
+        mapping = asdict(self)
+        if self.picture_fps == 1:
+            del mapping["picture_fps"]
+        return mapping
 
     def indices(self, times_s: Float[np.ndarray, " frames"]) -> Int[np.ndarray, " sampled"]:
         """Indices into a video's frames, whose ascending times are `times_s`."""

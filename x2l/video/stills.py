@@ -80,15 +80,18 @@ def is_stills(path: Path) -> bool:
 def open_stills(
     source: str | Path | Sequence[str | Path],
     sampling: Sampling = _SAMPLING,
-    fps: float = 1.0,
+    fps: float | None = None,
 ) -> Stills:
-    """A folder of frames in natural order, one picture, or pictures in the given order; `fps` a second.
+    """A folder of frames in natural order, one picture, or pictures in the given order.
+
+    They are `fps` a second; by default as many as the sampling says.
 
     An animated picture, if it is the only one, has times of its own. Pictures of another size than the first
     are resized to it. They are decoded as clips are asked for, the first also now.
 
     Raises X2LError if there is none, it cannot be read, or an argument is out of range.
     """
+    fps = sampling.picture_fps if fps is None else fps
     if not (fps > 0 and math.isfinite(fps)):
         raise X2LError(f"fps: expected pictures per second above 0, got {fps!r}")
     paths = _paths(source)

@@ -54,7 +54,7 @@ def open_video(
     salvage: bool = False,
     progress: bool = False,
 ) -> Footage:
-    """Open a video file, a folder of pictures (one frame a second) or a picture.
+    """Open a video file, a folder of pictures (`sampling.picture_fps` a second) or a picture.
 
     A file's packets are read now (its frames too with `salvage`), clips when asked for. `reader` "auto" is
     PyAV, which is exact for every file, and faster; of decord's frames PyAV checks that they are whole.
