@@ -23,7 +23,8 @@ class Sampling:
     """
 
     num_frames: int | None = None
-    """If given, this many frames, first and last included; `fps` and `max_frames` are then ignored."""
+    """If given, this many frames, first and last included, or all if there are fewer; `fps` and `max_frames`
+    are then ignored."""
 
     fps: float | None = 1.0
     """The first frame at or after each of the times i / fps seconds."""
@@ -63,8 +64,7 @@ class Sampling:
 
 
 def _uniform(total: int, num_frames: int) -> Int[np.ndarray, " sampled"]:
-    """A video with fewer frames than are asked for repeats some of them."""
-    return np.linspace(0, total - 1, num_frames).astype(np.int64)
+    return np.linspace(0, total - 1, min(num_frames, total)).astype(np.int64)
 
 
 def _at_rate(times_s: Float[np.ndarray, " frames"], fps: float) -> Int[np.ndarray, " sampled"]:
