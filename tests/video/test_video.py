@@ -149,9 +149,9 @@ def test_times_start_at_zero_and_frame_rate_is_the_mean_one(files, name):
         assert video.duration_s == pytest.approx(video.num_frames / 25, rel=1e-3)
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov"])
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
 def test_the_last_picture_of_a_slide_show_lasts_as_long_as_the_file_says(tmp_path, suffix):
-    source = write_video(tmp_path / "short.mp4", num_frames=3, times_ms=[0, 5000, 9000])
+    source = write_video(tmp_path / "short.mp4", "mpeg4", num_frames=3, times_ms=[0, 5000, 9000])
     ticks = stored_packets(source)[1][2]
     slides = remuxed(source, tmp_path / f"slides.{suffix}", {2: {"duration": 4 * ticks}})
     video = open_video(slides)

@@ -148,9 +148,7 @@ _SHARED = [
     device_option,
     dtype_option,
     click.option("--fps", type=float, help="Frames looked at per second of video."),
-    click.option(
-        "--num-frames", type=_COUNT, help="This many frames, or all if fewer, spread over the video."
-    ),
+    click.option("--num-frames", type=_COUNT, help="This many frames, or all, spread over the video."),
     click.option("--max-frames", type=_COUNT, help="At most this many frames, however long the video."),
     click.option("--picture-fps", type=float, help="Pictures per second of a folder (default 1)."),
     click.option(

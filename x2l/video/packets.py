@@ -25,7 +25,10 @@ _SKIP_BYTES = 16
 """A packet as small as this may only say that the picture stays as it is."""
 
 _MISSING_S, _MISSING_SHARE = 0.5, 0.02
-"""A file that ends this much before its declared end (whichever is longer) is truncated."""
+"""A file that ends this much before its declared end (whichever is longer) is truncated.
+
+Unless a picture is shown that long, as in slide shows, whose last one may have no duration of its own.
+"""
 
 
 @dataclass
@@ -97,9 +100,10 @@ class Packets:
 
     @property
     def missing_s(self) -> float:
-        """Seconds between the last packet and the declared end; 0 if that is within its precision."""
+        """Seconds between the last packet and the declared end; 0 if a last picture may fill them."""
         missing_s = self.declared_s - self.end_s
-        return missing_s if missing_s > max(_MISSING_S, _MISSING_SHARE * self.declared_s) else 0.0
+        longest_s = float(np.diff(self.shown_pts).max(initial=0)) * self.time_base_s
+        return missing_s if missing_s > max(_MISSING_S, _MISSING_SHARE * self.declared_s, longest_s) else 0.0
 
     @property
     def num_expected(self) -> int:
