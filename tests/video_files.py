@@ -69,15 +69,17 @@ def remuxed(
     source: Path,
     path: Path,
     changed: dict[int, dict[str, int]] | None = None,
-    data: dict[int, bytes] | None = None,
+    data: dict[int, bytes | None] | None = None,
     title: str = "",
 ) -> Path:
-    """The same packets in another file, of which some (by stored order) are `changed` or hold other data."""
+    """The same packets in another file; some (by stored order) `changed`, with other data, or left out."""
     with av.open(str(source)) as file, av.open(str(path), "w") as copy:
         stream = copy.add_stream_from_template(file.streams.video[0])
         copy.metadata["title"] = stream.metadata["title"] = title
         for place, packet in enumerate(packet for packet in file.demux(video=0) if packet.size):
-            new = av.Packet((data or {}).get(place, bytes(packet)))
+            if (content := (data or {}).get(place, bytes(packet))) is None:
+                continue
+            new = av.Packet(content)
             for name in ("pts", "dts", "duration", "time_base", "is_keyframe"):
                 setattr(new, name, (changed or {}).get(place, {}).get(name, getattr(packet, name)))
             new.stream = stream

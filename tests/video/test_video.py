@@ -360,6 +360,14 @@ def test_a_recording_that_starts_in_the_middle_of_a_group_of_pictures(files, tmp
     np.testing.assert_allclose(video.times_s, np.arange(len(indices)) / 25, atol=1e-3)
 
 
+def test_a_file_without_its_first_keyframe_is_refused(files, tmp_path):
+    path = remuxed(files["avi"], tmp_path / "late.avi", data={0: None})
+    with pytest.raises(X2LError, match=r"late\.avi: truncated or corrupted"):
+        open_video(path)
+    rest = open_video(path, EVERY_FRAME, salvage=True)
+    assert shown(rest) == list(range(12, 60)) and rest.lost == 11
+
+
 def test_joined_recordings_are_refused(files, tmp_path):
     (tmp_path / "joined.ts").write_bytes(2 * files["ts"].read_bytes())
     with pytest.raises(X2LError, match=r"joined\.ts: truncated or corrupted"):

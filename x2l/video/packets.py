@@ -18,8 +18,11 @@ from x2l.video.container import open_container
 _INDEXED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 """Containers in which a seek arrives where it was sent, and that declare how long they are."""
 
-_SPLITTING_FORMATS, _HIDING_CODECS = ("mpegts", "mpeg"), ("vp8",)
-"""Containers with a packet for each half of an interlaced picture; codecs with pictures never shown."""
+_BROADCAST_FORMATS = ("mpegts", "mpeg")
+"""Recorded from anywhere on, with a packet for each half of an interlaced picture."""
+
+_HIDING_CODECS = ("vp8",)
+"""They have pictures that are never shown."""
 
 _SKIP_BYTES = 16
 """A packet as small as this may only say that the picture stays as it is."""
@@ -84,8 +87,13 @@ class Packets:
 
     @property
     def num_early(self) -> int:
-        """Packets before the first keyframe: the recording starts in the middle of a group of pictures."""
+        """Packets before the first keyframe."""
         return int(self.is_keyframe.argmax())
+
+    @property
+    def may_start_late(self) -> bool:
+        """A recording without its first keyframe is as it was broadcast."""
+        return self.format in _BROADCAST_FORMATS
 
     @property
     def is_indexed(self) -> bool:
@@ -120,12 +128,12 @@ class Packets:
 
     def may_skip(self, pts: Int[np.ndarray, " frames"]) -> Bool[np.ndarray, " frames"]:
         """Whether the decoder may give no picture for a packet, without damage."""
-        if self.format in _SPLITTING_FORMATS or self.codec in _HIDING_CODECS:
+        if self.format in _BROADCAST_FORMATS or self.codec in _HIDING_CODECS:
             return np.ones(len(pts), bool)
         return np.isin(pts, self.pts[self._columns[5] <= _SKIP_BYTES])
 
     def num_reordered(self, shown: Int[np.ndarray, " frames"]) -> int:
-        """How many frames a frame is shown before one that is decoded before it, at most.
+        """The largest number of frames from one that is shown to one that is decoded before it.
 
         shown: timestamps in the order that frames are shown.
         """
@@ -139,8 +147,7 @@ class Packets:
         Those are all that are decoded behind it, up to the next keyframe and what is shown behind that.
         """
         numbers = np.arange(len(self.pts))
-        is_lost = (self._columns[3] > 0) | (numbers < self.num_early)
-        is_lost |= np.isin(self.pts, [pts for pts in lost if pts is not None])
+        is_lost = (self._columns[3] > 0) | np.isin(self.pts, [pts for pts in lost if pts is not None])
         num_lost = np.concatenate([[0], np.cumsum(is_lost)])
         keyframes = np.flatnonzero(self.is_keyframe | (numbers == 0))
         group = np.searchsorted(keyframes, numbers, side="right") - 1

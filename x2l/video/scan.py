@@ -23,6 +23,9 @@ from x2l.video.packets import Packets, read_packets
 _NUM_FIRST = 32
 """Frames that are decoded to learn whether timestamps tell the order in which they are shown."""
 
+_INTRA = 1
+"""FFmpeg's number of the type of a picture that is made from no other."""
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -84,10 +87,12 @@ def scan(path: Path, salvage: bool = False, progress: bool = False) -> Scan:
         if not len(packets.shown_pts):
             raise X2LError(f"{path}: its frames have no timestamps, expected a container such as mp4 or webm")
         first, is_ordered = _start(path, salvage)
+        # A first picture that is made from others lacks them, if the container agrees that it is no keyframe.
+        early = packets.pts[: packets.num_early if first.pict_type != _INTRA else 0]
         if is_ordered and not salvage:
-            pts, num_lost = _without_start(packets, first.pts, path), 0
+            pts, num_lost = _without(early, packets, first.pts, path), 0
         else:
-            pts, num_lost = _decoded(path, packets, salvage, progress)
+            pts, num_lost = _decoded(early, packets, salvage, path, progress)
         quarter_turns = round(first.rotation / 90) % 4
         sides = (first.width, first.height)
         return Scan(
@@ -121,24 +126,26 @@ def _start(path: Path, salvage: bool) -> tuple[Any, bool]:
     return first, pts == sorted(pts)
 
 
-def _without_start(packets: Packets, first: int, path: Path) -> Int[np.ndarray, " frames"]:
-    """Without frames that cannot be made, because the recording starts behind what they are made from."""
-    pts = np.setdiff1d(packets.shown_pts, packets.pts[: packets.num_early])
-    is_skipped = (pts >= packets.pts[packets.num_early]) & (pts < first)
-    if not packets.may_skip(pts[is_skipped]).all():
+def _without(
+    early: Int[np.ndarray, " early"], packets: Packets, first: int, path: Path
+) -> Int[np.ndarray, " frames"]:
+    """Timestamps of all frames but those that cannot be made, because the recording starts behind others."""
+    pts = np.setdiff1d(packets.shown_pts, early)
+    left_out = pts[(pts >= packets.pts[len(early)]) & (pts < first)]
+    if not packets.may_skip(left_out).all() or (len(early) and not packets.may_start_late):
         raise damaged(path)
     return pts[pts >= first]
 
 
 def _decoded(
-    path: Path, packets: Packets, salvage: bool, progress: bool
+    early: Int[np.ndarray, " early"], packets: Packets, salvage: bool, path: Path, progress: bool
 ) -> tuple[Int[np.ndarray, " frames"], int]:
     """Timestamps of all frames in the order that the decoder shows them, and how many frames are lost.
 
     With `salvage`, without those that are made from lost ones.
     """
     container, stream = open_decoder(path, salvage)
-    lost: set[int | None] | None = set() if salvage else None
+    lost: set[int | None] | None = set(early.tolist()) if salvage else None
     with container:
         frames = decode(container, stream, path, lost)
         bar = tqdm(frames, "decode", len(packets.pts), unit="frame", delay=1, disable=not progress)
