@@ -1,6 +1,6 @@
 """The pipeline itself: who is asked what, and features that are added to an index later."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -141,7 +141,7 @@ def test_a_chunker_of_a_users_own_is_spelt_in_a_recipe(backbone, path, monkeypat
     index = build_pipeline(recipe.check(), backbone).index(path)  # by its path: sampled as the recipe says
     assert [chunk.num_frames for chunk in index.chunks] == [3, 3, 2]
     assert index.spec.recipe["chunk_frames"] == {"name": "by_seconds", "seconds": 3.0, "forgets": 0}
-    assert index.spec.video["sampling"] == asdict(recipe.sampling)
+    assert index.spec.video["sampling"] == recipe.sampling.to_mapping()
     assert [spelling(cut) for cut in (BySeconds(), Fixed(7), Scenes())] == ["by_seconds", 7, "scenes"]
     assert spelling(Scenes(max_frames=9)) == {"name": "scenes", "max_frames": 9, "still_frames": 10}
 
