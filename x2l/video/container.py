@@ -39,8 +39,9 @@ def open_container(path: Path) -> tuple[Any, Any]:
     _require_content(path)
     try:
         # An absolute path is never taken for a URL; a playlist may not lead to one. Tags need not be UTF-8.
-        options = {"protocol_whitelist": "file"}
-        container = av.open(str(path.absolute()), options=options, metadata_errors="replace")
+        # These are no `options`, with which PyAV 15 crashes on streams that are found late.
+        only_files = {"protocol_whitelist": "file"}
+        container = av.open(str(path.absolute()), container_options=only_files, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
         raise _unreadable(path, error) from error
     if container.format.name in _TEXT_FORMATS:
