@@ -65,6 +65,28 @@ def write_video(
     return path
 
 
+def remuxed(
+    source: Path,
+    path: Path,
+    changed: dict[int, dict[str, int]] | None = None,
+    data: dict[int, bytes | None] | None = None,
+    title: str = "",
+) -> Path:
+    """The same packets in another file; some (by stored order) `changed`, with other data, or left out."""
+    with av.open(str(source)) as file, av.open(str(path), "w") as copy:
+        stream = copy.add_stream_from_template(file.streams.video[0])
+        copy.metadata["title"] = stream.metadata["title"] = title
+        for place, packet in enumerate(packet for packet in file.demux(video=0) if packet.size):
+            if (content := (data or {}).get(place, bytes(packet))) is None:
+                continue
+            new = av.Packet(content)
+            for name in ("pts", "dts", "duration", "time_base", "is_keyframe"):
+                setattr(new, name, (changed or {}).get(place, {}).get(name, getattr(packet, name)))
+            new.stream = stream
+            copy.mux(new)
+    return path
+
+
 def write_audio(path: Path) -> Path:
     """A second of silence, without a picture."""
     with av.open(str(path), "w") as file:
@@ -106,9 +128,24 @@ def cut_short(source: Path, path: Path, share: float = 0.6) -> Path:
 def scratched(source: Path, path: Path, packets: range) -> Path:
     """A copy in which some packets (in stored order) are overwritten with ones."""
     data = bytearray(source.read_bytes())
-    with av.open(str(source)) as file:
-        places = [(packet.pos, packet.size) for packet in file.demux(video=0) if packet.size]
-    for start, size in places[packets.start : packets.stop]:
+    for place in packets:
+        start, size, _ = stored_packets(source)[place]
         data[start : start + size] = b"\xff" * size
     path.write_bytes(data)
     return path
+
+
+def flipped(source: Path, path: Path, packet: int) -> Path:
+    """A copy in which a packet (in stored order) has flipped bits; FFmpeg sees most of these, not all."""
+    data = bytearray(source.read_bytes())
+    start, size, _ = stored_packets(source)[packet]
+    for place in range(start + size // 4, start + size, 8):
+        data[place] ^= 4
+    path.write_bytes(data)
+    return path
+
+
+def stored_packets(source: Path) -> list[tuple[int, int, int]]:
+    """Place in the file, bytes and timestamp of each video packet, in stored order."""
+    with av.open(str(source)) as file:
+        return [(packet.pos, packet.size, packet.pts) for packet in file.demux(video=0) if packet.size]

@@ -51,7 +51,7 @@ class Recipe:
     """Frames per chunk, the last may be shorter; or a chunker by name or {name, **fields}, such as
     "scenes", which cuts where the picture changes."""
     sampling: Sampling = field(default_factory=Sampling)
-    """Frames that are looked at: {num_frames}, or {fps, max_frames}."""
+    """Frames that are looked at: {num_frames}, or {fps, max_frames}; {picture_fps} of a folder."""
     positions: Literal["contiguous", "original"] = "contiguous"
     """Positions of the cached tokens: 0..n-1, or those of the uncompressed sequence."""
     proportional: Proportional = OFF
@@ -92,7 +92,7 @@ class Recipe:
 
     def to_mapping(self) -> dict[str, Any]:
         """The recipe as plain data, as YAML and JSON hold it."""
-        mapping = json.loads(json.dumps(asdict(self)))
+        mapping = json.loads(json.dumps({**asdict(self), "sampling": self.sampling.to_mapping()}))
         if not self.proportional.beta:
             del mapping["proportional"]  # off, a recipe is what it was before there was the field
         return mapping

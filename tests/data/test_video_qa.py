@@ -106,6 +106,9 @@ def test_sampling_counts_in_the_pictures_own_seconds(root):
     footage = open_stills(root / "frames", Sampling(fps=1.0), fps=4.0)
     assert shown(footage) == [0, 4, 8] and footage.times_s.tolist() == [0, 1, 2]
     assert footage.duration_s == 3
+    by_sampling = open_video(root / "frames", Sampling(fps=1.0, picture_fps=4.0))
+    assert shown(by_sampling) == [0, 4, 8] and by_sampling.duration_s == 3
+    assert by_sampling.fingerprint()["sha256"] == footage.fingerprint()["sha256"]
     assert shown(open_video(root / "frames", Sampling(num_frames=3))) == [0, 5, 11]
 
 
@@ -170,7 +173,7 @@ def test_the_frames_between_two_times(root):
     [
         (lambda root: open_video(root / "none.png"), "none.png: no such file"),
         (lambda root: open_stills(root / "long"), "long: is a directory without pictures, expected jpg"),
-        (lambda root: open_video(root / "long"), "long: is a directory without pictures"),
+        (lambda root: open_video(root / "long"), "long: is a directory without pictures .*tiff"),
         (lambda root: open_stills(()), "pictures: expected at least one, got none"),
         (lambda root: open_stills(root / "frames", fps=0.0), "fps: expected .* above 0, got 0.0"),
         (lambda root: open_video(root / "frames", reader="pyav"), "frames: is made of pictures, a reader"),
@@ -182,7 +185,65 @@ def test_pictures_that_cannot_be_opened_are_one_line(root, open_it, message):
         open_it(root)
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp"])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bits_become_8_without_clipping(tmp_path, suffix):
+    ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    Image.fromarray(ramp).save(tmp_path / f"ramp.{suffix}")
+    (clip,) = open_video(tmp_path).clips()
+    expected = np.round(ramp / 65535 * 255).astype(np.uint8)
+    np.testing.assert_array_equal(clip.frames[0], np.repeat(expected[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_levels_without_a_known_white_are_refused(tmp_path, kind):
+    Image.fromarray(np.ones((4, 4), kind)).save(tmp_path / "depth.tiff")
+    with pytest.raises(X2LError, match=r"depth\.tiff: has 32 bits .*, expected 8 or 16"):
+        open_video(tmp_path)
+
+
+MS = [100, 250, 50, 0, 700]
+ANIMATED = {"webp": {"duration": MS, "lossless": True}, "png": {"duration": MS}, "gif": {"duration": MS}}
+
+
+def write_animation(path: Path, **options) -> Path:
+    first, *others = (Image.fromarray(picture(number)) for number in range(1, 6))
+    first.save(path, save_all=True, append_images=others, **options)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ANIMATED)
+def test_an_animated_picture_is_a_video_with_its_own_times(tmp_path, suffix):
+    path = write_animation(tmp_path / f"a.{suffix}", **ANIMATED[suffix])
+    footage = open_video(path, EVERY_FRAME)
+    assert shown(footage) == [1, 2, 3, 4, 5] == shown(footage)
+    # What is given no time is shown for 0.1 s, as browsers do.
+    np.testing.assert_allclose(footage.times_s, [0, 0.1, 0.35, 0.4, 0.5])
+    assert footage.duration_s == pytest.approx(1.2)
+    assert shown(open_video(path, Sampling(num_frames=2))) == [1, 5]
+
+
+def test_what_stands_before_an_animation_is_not_part_of_it(tmp_path):
+    path = write_animation(tmp_path / "a.png", duration=1000, default_image=True)
+    assert (shown(open_video(path)), open_video(path).duration_s) == ([2, 3, 4, 5], 4)
+
+
+def test_pages_are_pictures_in_turn(tmp_path):
+    pages = open_video(write_animation(tmp_path / "pages.tif"))
+    assert (shown(pages), pages.times_s.tolist(), pages.duration_s) == ([1, 2, 3, 4, 5], [0, 1, 2, 3, 4], 5)
+
+
+def test_an_animation_among_pictures_is_refused(tmp_path):
+    write_pictures(tmp_path / "frames", range(2))
+    path = write_animation(tmp_path / "frames" / "frame_2.webp")
+    with pytest.raises(X2LError, match=r"frame_2\.webp: holds 5 pictures, expected one; alone it is a video"):
+        shown(open_video(tmp_path / "frames"))
+    path.unlink()
+    # The second picture of a phone's file is for the other eye.
+    write_animation(tmp_path / "frames" / "frame_2.jpg", format="MPO")
+    assert shown(open_video(tmp_path / "frames")) == [0, 1, 1]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "tif"])
 def test_a_damaged_picture_is_one_line_that_names_it(tmp_path, suffix):
     write_pictures(tmp_path / "cut", range(3), "{}." + suffix)
     path = tmp_path / "cut" / f"1.{suffix}"
@@ -223,6 +284,26 @@ def test_a_folder_of_pictures_is_indexed_and_asked(root, tmp_path, capsys):
     assert [chunk.num_frames for chunk in index.chunks] == [4, 4, 4]
     again = pipeline.with_features(index, open_video(root / "frames"))
     assert again.spec.video["file"] == "frames"
+
+
+def test_pictures_at_another_rate_are_placed_in_time(root, tmp_path, capsys):
+    save(tiny_backbone(), tmp_path / "model")
+    make = ["--set", f"backbone.model={tmp_path / 'model'}", "--chunk-frames", "4", "--fps", "2"]
+    ask = ["ask", str(root / "frames"), "How many bells?", *make, "--json"]
+    ends_s = {}
+    for rate in ([], ["--picture-fps", "2"]):
+        capsys.readouterr()
+        assert main([*ask, *rate]) == 0
+        out, err = capsys.readouterr()
+        ends_s[len(rate)] = [chunk["end_s"] for chunk in json.loads(out)["chunks"]]
+        assert ("its pictures are taken as 1 a second, --picture-fps" in err) == (not rate)
+    assert ends_s == {0: [3, 7, 11], 2: [1.5, 3.5, 5.5]}
+    index = ["index", str(root / "frames"), "-o", str(tmp_path / "index"), *make, "--picture-fps", "2"]
+    assert main(index) == 0 and main(["ask", str(tmp_path / "index"), "How many bells?"]) == 0
+    assert main(["ask", str(tmp_path / "index"), "How many bells?", "--picture-fps", "3"]) == 2
+    assert "sampling: the index" in capsys.readouterr().err
+    assert main(["ask", str(root / "video.mp4"), "How many bells?", *make, "--picture-fps", "2"]) == 2
+    assert "video.mp4: is no folder of pictures, --picture-fps is for one" in capsys.readouterr().err
 
 
 def test_an_index_comes_before_the_pictures_beside_it(root, tmp_path, capsys):

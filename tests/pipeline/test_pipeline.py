@@ -1,6 +1,6 @@
 """The pipeline itself: who is asked what, and features that are added to an index later."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -33,8 +33,8 @@ def path(tmp_path_factory):
     return small_video(tmp_path_factory.mktemp("video"))
 
 
-def opened(path, fps: float = 1.0):
-    return open_video(path, Sampling(fps=fps))
+def opened(path, fps: float = 1.0, reader: str = "auto"):
+    return open_video(path, Sampling(fps=fps), reader)
 
 
 def pipeline_of(backbone, chunker=None, compressor=None, ratios=(2, 8)) -> Pipeline:
@@ -60,7 +60,9 @@ def test_no_oracle_is_asked_for_a_plan_that_needs_no_scores(backbone, selector):
 def test_features_are_added_without_a_second_pre_fill(backbone, path, monkeypatch):
     first = replace(pipeline_of(backbone), oracle=AttentionScore("dot"))
     second = replace(first, oracle=AttentionScore("cosine"))
-    index, expected = first.index(opened(path)), second.index(opened(path))
+    # The index names its reader; the frames are those of any.
+    index, expected = first.index(opened(path, reader="decord")), second.index(opened(path))
+    assert (index.spec.video["reader"], expected.spec.video["reader"]) == ("decord", "pyav")
     monkeypatch.setattr(type(backbone), "prefill", lambda *_: pytest.fail("pre-fills again"))
     # Cut as the index is, however this pipeline would.
     added = replace(second, chunker=Fixed(3)).with_features(index, opened(path))
@@ -139,7 +141,7 @@ def test_a_chunker_of_a_users_own_is_spelt_in_a_recipe(backbone, path, monkeypat
     index = build_pipeline(recipe.check(), backbone).index(path)  # by its path: sampled as the recipe says
     assert [chunk.num_frames for chunk in index.chunks] == [3, 3, 2]
     assert index.spec.recipe["chunk_frames"] == {"name": "by_seconds", "seconds": 3.0, "forgets": 0}
-    assert index.spec.video["sampling"] == asdict(recipe.sampling)
+    assert index.spec.video["sampling"] == recipe.sampling.to_mapping()
     assert [spelling(cut) for cut in (BySeconds(), Fixed(7), Scenes())] == ["by_seconds", 7, "scenes"]
     assert spelling(Scenes(max_frames=9)) == {"name": "scenes", "max_frames": 9, "still_frames": 10}
 

@@ -14,9 +14,12 @@ from video_files import (
     REALTIME,
     WIDTH,
     cut_short,
+    flipped,
+    remuxed,
     rotated,
     scratched,
     shown_index,
+    stored_packets,
     trimmed,
     write_audio,
     write_video,
@@ -47,6 +50,8 @@ def files(tmp_path_factory) -> dict[str, Path]:
         "open_gop": write_video(folder / "open_gop.mp4", options=open_gop),
         "ts": write_video(folder / "stream.ts"),
         "avi": write_video(folder / "mpeg4.avi", "mpeg4"),
+        "avi_b": write_video(folder / "h264.avi", options={"bf": "3"}),
+        "asf_b": write_video(folder / "h264.asf", options={"bf": "3"}),
         "faststart": write_video(
             folder / "fast.mp4",
             options={"x264-params": "scenecut=0"},
@@ -54,6 +59,7 @@ def files(tmp_path_factory) -> dict[str, Path]:
             seed=0,
         ),
     }
+    made["avi_in_mp4"] = remuxed(made["avi_b"], folder / "copied.mp4")
     made["trimmed"] = trimmed(made["h264"], folder / "trimmed.mp4", num_frames=10)
     for degrees in (90, 180, 270):
         made[f"turned_{degrees}"] = rotated(made["h264"], folder / f"turned_{degrees}.mp4", degrees)
@@ -61,7 +67,9 @@ def files(tmp_path_factory) -> dict[str, Path]:
 
 
 PLAIN = ["h264", "one_gop", "mkv", "vp9", "vp8", "vfr", "vfr_webm"]
-ONLY_PYAV = ["open_gop", "ts", "avi", "trimmed"]
+UNORDERED = ["avi_b", "asf_b", "avi_in_mp4"]
+"""H.264 with B-frames where the container does not tell when a picture is shown, so that FFmpeg guesses."""
+ONLY_PYAV = ["open_gop", "ts", "avi", "trimmed", *UNORDERED]
 
 
 def shown(video) -> list[int]:
@@ -82,7 +90,7 @@ def test_sparse_frames_are_the_right_ones(files, name, reader):
 
 
 @pytest.mark.parametrize("name", ONLY_PYAV)
-def test_auto_leaves_to_pyav_what_decord_reads_wrong(files, name):
+def test_pyav_reads_what_decord_would_read_wrong(files, name):
     video = open_video(files[name], EVERY_FRAME)
     assert video.reader == "pyav"
     assert shown(video) == list(range(10 if name == "trimmed" else 0, 60))
@@ -141,6 +149,16 @@ def test_times_start_at_zero_and_frame_rate_is_the_mean_one(files, name):
         assert video.duration_s == pytest.approx(video.num_frames / 25, rel=1e-3)
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+def test_the_last_picture_of_a_slide_show_lasts_as_long_as_the_file_says(tmp_path, suffix):
+    source = write_video(tmp_path / "short.mp4", "mpeg4", num_frames=3, times_ms=[0, 5000, 9000])
+    ticks = stored_packets(source)[1][2]
+    slides = remuxed(source, tmp_path / f"slides.{suffix}", {2: {"duration": 4 * ticks}})
+    video = open_video(slides)
+    np.testing.assert_allclose(video.times_s, [0, 5, 9], atol=1e-3)
+    assert video.duration_s == pytest.approx(29, abs=1e-3)
+
+
 def test_default_sampling_is_one_frame_a_second(files):
     video = open_video(files["h264"])
     assert shown(video) == [0, 25, 50]
@@ -161,10 +179,10 @@ def test_sampling(sampling, expected):
     assert sampling.indices(np.arange(25) / 25).tolist() == expected
 
 
-def test_more_frames_than_there_are_repeats_some(files):
-    assert shown(open_video(files["h264"], Sampling(num_frames=80), "pyav")) == (
-        np.linspace(0, 59, 80).astype(int).tolist()
-    )
+@pytest.mark.parametrize("num_frames", [59, 60, 61, 10**9])
+def test_no_frame_is_looked_at_twice(files, num_frames):
+    video = open_video(files["h264"], Sampling(num_frames=num_frames))
+    assert video.num_frames == min(num_frames, 60) == len(set(shown(video)))
 
 
 @pytest.mark.parametrize(
@@ -175,11 +193,17 @@ def test_more_frames_than_there_are_repeats_some(files):
         ({"fps": float("nan")}, "sampling.fps: expected .* got nan"),
         ({"max_frames": 0}, "sampling.max_frames: expected .* got 0"),
         ({"fps": None}, "expected num_frames or fps"),
+        ({"picture_fps": 0.0}, "sampling.picture_fps: expected .* got 0.0"),
     ],
 )
 def test_bad_sampling(fields, message):
     with pytest.raises(X2LError, match=message):
         Sampling(**fields)
+
+
+def test_a_sampling_without_a_rate_of_pictures_is_as_older_indices_hold_it():
+    assert Sampling(fps=2.0).to_mapping() == {"num_frames": None, "fps": 2.0, "max_frames": 2048}
+    assert Sampling(picture_fps=2.0).to_mapping()["picture_fps"] == 2.0
 
 
 @pytest.mark.parametrize(
@@ -245,11 +269,9 @@ def test_sparse_frames_are_sought(files, monkeypatch):
     assert len(decoded) <= 14, "the first frame, then at most one group of 12 pictures"
 
 
-def test_auto_falls_back_where_decord_is_missing(files, monkeypatch):
+def test_decord_is_needed_for_the_reader_decord_alone(files, monkeypatch):
     monkeypatch.setitem(sys.modules, "decord", None)
-    video = open_video(files["h264"])
-    assert video.reader == "pyav"
-    assert shown(video) == [0, 25, 50]
+    assert shown(open_video(files["h264"])) == [0, 25, 50]
     with pytest.raises(X2LError, match="decord is not installed"):
         open_video(files["h264"], reader="decord")
 
@@ -257,7 +279,7 @@ def test_auto_falls_back_where_decord_is_missing(files, monkeypatch):
 def test_fingerprint_tells_files_and_samplings_apart(files):
     first = open_video(files["h264"]).fingerprint()
     assert first["file"] == "h264.mp4" and first["bytes"] == files["h264"].stat().st_size
-    assert (first["reader"], first["num_frames"]) == ("decord", 3)
+    assert (first["reader"], first["num_frames"]) == ("pyav", 3)
     assert first == open_video(files["h264"]).fingerprint()
     assert first["sampling"] != open_video(files["h264"], Sampling(fps=2.0)).fingerprint()["sampling"]
     assert first["sha256"] != open_video(files["one_gop"]).fingerprint()["sha256"]
@@ -304,13 +326,61 @@ def test_a_bad_file_is_one_line_that_names_it(files, tmp_path, kind, reader):
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("reader", ["auto", "pyav"])
-def test_a_corrupted_file_fails_where_it_is_read(files, tmp_path, reader):
-    path = scratched(files["faststart"], tmp_path / "bad.mp4", range(24, 36))
-    video = open_video(path, EVERY_FRAME, reader)
+@pytest.mark.parametrize("reader", ["auto", "decord"])
+@pytest.mark.parametrize("packet", [41, 46, 51])
+def test_flipped_bits_are_refused_whichever_reader(files, tmp_path, packet, reader):
+    video = open_video(flipped(files["faststart"], tmp_path / "bad.mp4", packet), EVERY_FRAME, reader)
     with pytest.raises(X2LError, match=r"bad\.mp4: truncated or corrupted; --salvage") as caught:
         shown(video)
     assert "\n" not in str(caught.value)
+
+
+def test_a_frame_is_refused_where_it_is_made_from_a_broken_one_that_is_shown_after_it(files, tmp_path):
+    assert [pts // 512 for _, _, pts in stored_packets(files["faststart"])][41:43] == [44, 42]
+    reader = PyAVReader(scan(flipped(files["faststart"], tmp_path / "bad.mp4", packet=41)))
+    assert shown_index(reader.read(np.array([40]))[0]) == 40
+    with pytest.raises(X2LError, match="corrupted"):
+        reader.read(np.array([41]))
+
+
+def test_timestamps_that_contradict_the_order_of_frames_late_are_refused(files, tmp_path):
+    first, second = [pts for _, _, pts in stored_packets(files["one_gop"])][50:52]
+    path = remuxed(files["one_gop"], tmp_path / "bad.mp4", {50: {"pts": second}, 51: {"pts": first}})
+    video = open_video(path, EVERY_FRAME)
+    with pytest.raises(X2LError, match=r"bad\.mp4: (truncated|its timestamps are not)"):
+        shown(video)
+
+
+def test_a_recording_that_starts_in_the_middle_of_a_group_of_pictures(files, tmp_path):
+    data = files["ts"].read_bytes()
+    (tmp_path / "late.ts").write_bytes(data[len(data) // 188 // 3 * 188 :])
+    video = open_video(tmp_path / "late.ts", EVERY_FRAME)
+    indices = shown(video)
+    assert indices == list(range(indices[0], 60)) and 10 < indices[0] < 40
+    np.testing.assert_allclose(video.times_s, np.arange(len(indices)) / 25, atol=1e-3)
+
+
+def test_a_file_without_its_first_keyframe_is_refused(files, tmp_path):
+    path = remuxed(files["avi"], tmp_path / "late.avi", data={0: None})
+    with pytest.raises(X2LError, match=r"late\.avi: truncated or corrupted"):
+        open_video(path)
+    rest = open_video(path, EVERY_FRAME, salvage=True)
+    assert shown(rest) == list(range(12, 60)) and rest.lost == 11
+
+
+def test_joined_recordings_are_refused(files, tmp_path):
+    (tmp_path / "joined.ts").write_bytes(2 * files["ts"].read_bytes())
+    with pytest.raises(X2LError, match=r"joined\.ts: truncated or corrupted"):
+        open_video(tmp_path / "joined.ts")
+
+
+def test_a_picture_that_an_old_codec_skips_stays_on_the_screen(files, tmp_path):
+    not_coded = {21: "5acf", 22: "5b4f", 23: "5bcf"}
+    packets = {index: bytes.fromhex(f"000001b6{code}") for index, code in not_coded.items()}
+    path = remuxed(files["avi"], tmp_path / "skips.avi", data=packets)
+    expected = [20 if index in not_coded else index for index in range(60)]
+    assert shown(open_video(path, EVERY_FRAME)) == expected
+    assert open_video(path, EVERY_FRAME, salvage=True).lost == 0
 
 
 def test_salvage_uses_what_can_be_decoded(files, tmp_path):
@@ -322,6 +392,22 @@ def test_salvage_uses_what_can_be_decoded(files, tmp_path):
     assert shown(video) == left
     np.testing.assert_allclose(video.times_s, np.array(left) / 25, atol=1e-3)
     assert (video.lost, video.lost_share, video.fingerprint()["lost"]) == (12, 0.2, 12)
+
+
+def test_salvage_leaves_out_what_is_made_from_lost_frames(files, tmp_path):
+    path = flipped(files["faststart"], tmp_path / "bad.mp4", packet=30)
+    video = open_video(path, EVERY_FRAME, salvage=True)
+    lost = {pts // 512 for _, _, pts in stored_packets(files["faststart"])[30:36]}
+    assert video.lost == 6 and shown(video) == [index for index in range(60) if index not in lost]
+    whole = open_video(files["faststart"], EVERY_FRAME)
+    frames, pristine = (np.concatenate([clip.frames for clip in v.clips()]) for v in (video, whole))
+    np.testing.assert_array_equal(frames, np.delete(pristine, sorted(lost), axis=0))
+
+
+def test_salvaged_frames_keep_their_times(files, tmp_path):
+    path = scratched(files["faststart"], tmp_path / "bad.mp4", range(12))
+    video = open_video(path, EVERY_FRAME, salvage=True)
+    np.testing.assert_allclose(video.times_s, np.arange(12, 60) / 25, atol=1e-3)
 
 
 @pytest.mark.parametrize(("name", "suffix"), [("faststart", "mp4"), ("vp9", "webm")])

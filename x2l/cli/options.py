@@ -33,6 +33,7 @@ class Options:
     fps: float | None
     num_frames: int | None
     max_frames: int | None
+    picture_fps: float | None
     chunk_frames: str | None
     reader: str | None
     salvage: bool
@@ -49,7 +50,7 @@ class Options:
         keys = {slot: getattr(self, slot) for slot in ("backbone", "compressor", "oracle", "selector")}
         keys |= {"backbone.device": self.device, "backbone.dtype": FULL_NAMES.get(self.dtype, self.dtype)}
         keys |= {"ratios": self.ratios}
-        for name in ("fps", "num_frames", "max_frames"):
+        for name in ("fps", "num_frames", "max_frames", "picture_fps"):
             keys[f"sampling.{name}"] = getattr(self, name)
         given = [f"{key}={json.dumps(value)}" for key, value in keys.items() if value is not None]
         by_rate = self.fps is not None or self.max_frames is not None
@@ -156,8 +157,9 @@ _SHARED = [
     device_option,
     dtype_option,
     click.option("--fps", type=float, help="Frames looked at per second of video."),
-    click.option("--num-frames", type=_COUNT, help="This many frames, spread over the whole video."),
+    click.option("--num-frames", type=_COUNT, help="This many frames, or all, spread over the video."),
     click.option("--max-frames", type=_COUNT, help="At most this many frames, however long the video."),
+    click.option("--picture-fps", type=float, help="Pictures per second of a folder (default 1)."),
     click.option(
         "--chunk-frames",
         metavar="N|scenes",

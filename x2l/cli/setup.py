@@ -73,9 +73,17 @@ def remembered(recipe: Recipe) -> dict[str, Any]:
 
 
 def open_with(recipe: Recipe, path: str, options: Options) -> Footage:
-    """The video, opened; says on stderr what could not be salvaged."""
+    """The video, opened; says on stderr what could not be salvaged, and when its pictures' rate is a guess.
+
+    Raises X2LError also for an option that is not for what there is at the path.
+    """
     reader = options.reader or "auto"
+    if options.picture_fps and not is_stills(Path(path)):
+        raise X2LError(f"{path}: is no folder of pictures, --picture-fps is for one")
     video = open_video(path, recipe.sampling, reader, options.salvage, progress=not options.quiet)
+    if is_stills(Path(path)) and options.fps and not options.picture_fps:
+        rate = f"taken as {recipe.sampling.picture_fps:g} a second, --picture-fps tells another rate"
+        click.echo(f"x2l: warning: {path}: its pictures are {rate}", err=True)
     if video.lost:
         share = f"{100 * video.lost_share:.1f} % of the frames"
         click.echo(f"x2l: warning: {path}: {video.lost} frames lost ({share})", err=True)

@@ -39,13 +39,14 @@ class Llava(Data):
     seed: int = 0
     drop: list[Kind] = field(default_factory=list)
     """Records that are left out: those that only ask for captions, pictures, those of text only."""
-    fps: float = 1.0
-    """Pictures a second of a folder of frames, or of several pictures."""
+    fps: float | None = None
+    """Pictures a second of a folder of frames, or of several pictures (default: sampling.picture_fps, 1)."""
 
     def __post_init__(self):
         require(self.num is None or self.num > 0, "num", "at least one record", self.num)
         require(self.seed >= 0, "seed", "0 or more", self.seed)
-        require(self.fps > 0 and math.isfinite(self.fps), "fps", "pictures per second above 0", self.fps)
+        is_rate = self.fps is None or (self.fps > 0 and math.isfinite(self.fps))
+        require(is_rate, "fps", "pictures per second above 0", self.fps)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -101,7 +102,7 @@ def _questions(record: Record) -> Iterator[Question]:
         )
 
 
-def _open(paths: tuple[Path, ...], is_video: bool, fps: float, sampling: Sampling) -> Footage:
+def _open(paths: tuple[Path, ...], is_video: bool, fps: float | None, sampling: Sampling) -> Footage:
     if is_video and not is_stills(paths[0]):
         return VideoFile(paths[0])(sampling)
     return open_stills(paths[0] if is_video else paths, sampling, fps)

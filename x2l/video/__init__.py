@@ -1,6 +1,8 @@
 """A video file, or pictures, as lazily decoded clips of RGB frames, in bounded memory.
 
 file -> scan (timestamps, health) -> Sampling (which frames) -> reader (their pixels) -> Clip ...
+
+Damage is what FFmpeg notices: most flipped bits in H.264 and MPEG-4, next to none in HEVC, VP8 and VP9.
 """
 
 from x2l.video.footage import Footage as Footage

@@ -6,13 +6,27 @@ Every error is an X2LError of one line that names the file.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from x2l.errors import X2LError
+from x2l.video.pictures import NAMES
 
 _TEXT_FORMATS = {"tty"}
 """FFmpeg renders text files as video."""
+
+
+@contextmanager
+def one_line_errors(path: Path) -> Iterator[None]:
+    """Whatever a reader raises becomes an X2LError of one line that names the file."""
+    try:
+        yield
+    except X2LError:
+        raise
+    except Exception as error:  # a damaged file reaches any line of a library
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise X2LError(f"{path}: cannot be read, corrupted or of an unknown kind ({reason})") from error
 
 
 def open_container(path: Path) -> tuple[Any, Any]:
@@ -24,8 +38,10 @@ def open_container(path: Path) -> tuple[Any, Any]:
 
     _require_content(path)
     try:
-        # An absolute path is never taken for a URL; a playlist may not lead to one.
-        container = av.open(str(path.absolute()), options={"protocol_whitelist": "file"})
+        # An absolute path is never taken for a URL; a playlist may not lead to one. Tags need not be UTF-8.
+        # These are no `options`, with which PyAV 15 crashes on streams that are found late.
+        only_files = {"protocol_whitelist": "file"}
+        container = av.open(str(path.absolute()), container_options=only_files, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
         raise _unreadable(path, error) from error
     if container.format.name in _TEXT_FORMATS:
@@ -33,24 +49,51 @@ def open_container(path: Path) -> tuple[Any, Any]:
     return container, _video_stream(container, path)
 
 
-def decode(container: Any, stream: Any, path: Path, salvage: bool = False) -> Iterator[Any]:
-    """Frames from where the container stands. With `salvage`, what cannot be decoded is skipped."""
+def open_decoder(path: Path, salvage: bool) -> tuple[Any, Any]:
+    """A container and its video stream, to be decoded. Raises X2LError like `open_container`."""
+    container, stream = open_container(path)
+    if salvage:
+        stream.codec_context.thread_count = 1  # so that an error is that of the packet in hand
+    else:
+        stream.thread_type = "AUTO"
+    return container, stream
+
+
+def decode(container: Any, stream: Any, path: Path, lost: set[int | None] | None = None) -> Iterator[Any]:
+    """Frames from where the container stands, in the order that the decoder shows them.
+
+    With `lost`, what cannot be decoded is skipped and its timestamp added there; else it is an X2LError.
+    """
     import av
 
-    packets = container.demux(stream)
-    while True:
+    for packet in _packets(container, stream, path, skips=lost is not None):
         try:
-            packet = next(packets, None)
-            frames = packet.decode() if packet is not None else None
+            frames = packet.decode()
         except av.FFmpegError as error:
-            if salvage:
-                continue
-            raise damaged(path) from error
-        if frames is None:
-            return
-        if not salvage and any(frame.is_corrupt for frame in frames):
+            if lost is None:
+                raise damaged(path) from error
+            lost.add(packet.pts)
+            continue
+        broken = {frame.pts for frame in frames if frame.is_corrupt}
+        if broken and lost is None:
             raise damaged(path)
-        yield from (frame for frame in frames if frame.pts is not None and not frame.is_corrupt)
+        if lost is not None:
+            lost |= broken
+        yield from (frame for frame in frames if frame.pts is not None and frame.pts not in broken)
+
+
+def _packets(container: Any, stream: Any, path: Path, skips: bool) -> Iterator[Any]:
+    import av
+
+    try:
+        for packet in container.demux(stream):
+            # Without a time of its own a packet is called by when it is decoded, and so is its picture.
+            if packet.pts is None:
+                packet.pts = packet.dts
+            yield packet
+    except av.FFmpegError as error:
+        if not skips:
+            raise damaged(path) from error
 
 
 def damaged(path: Path) -> X2LError:
@@ -61,7 +104,7 @@ def damaged(path: Path) -> X2LError:
 def _require_content(path: Path) -> None:
     try:
         if path.is_dir():
-            raise X2LError(f"{path}: is a directory without pictures, expected a video file")
+            raise X2LError(f"{path}: is a directory without pictures ({NAMES}), expected a video file")
         if not path.exists():
             raise X2LError(f"{path}: no such file")
         if not path.is_file():

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from x2l.errors import X2LError
+from x2l.video.pyav_reader import PyAVReader
 from x2l.video.scan import Scan
 
 _TOLERANCE_S = 2e-3
@@ -18,8 +19,8 @@ class DecordReader:
     decord takes the n-th packet for the n-th frame and trusts every seek, so it returns wrong frames
     without a word where that fails: frames that an edit list trims off, frames shown before the keyframe
     they are decoded after (open GOP), containers without an index. These raise X2LError, as does
-    a platform without decord. It turns pictures upright by itself, and repeats the neighbour of a lone
-    frame that is broken (PyAV raises).
+    a platform without decord. It hides what is broken, too: PyAV decodes the same frames, to find that.
+    It turns pictures upright by itself.
     """
 
     def __init__(self, scan: Scan):
@@ -36,9 +37,11 @@ class DecordReader:
         except Exception as error:  # decord raises RuntimeError, DECORDError or whatever its C++ says
             raise self._failure("cannot open it") from error
         self._require_same_frames(scan)
+        self._exact = PyAVReader(scan)
 
     def read(self, indices: Int[np.ndarray, " frames"]) -> UInt8[np.ndarray, "frames height width 3"]:
         """The frames at `indices` of the scan. Raises X2LError if one cannot be decoded."""
+        self._exact.require(indices)
         try:
             batch = self._reader.get_batch(indices.tolist())
         except Exception as error:  # see __init__

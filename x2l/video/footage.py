@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +93,7 @@ class Footage(ABC):
         return {
             "file": self.path.absolute().name,
             **self._content(),
-            "sampling": asdict(self.sampling),
+            "sampling": self.sampling.to_mapping(),
             "reader": self.reader,
             "num_frames": self.num_frames,
             "lost": self.lost,

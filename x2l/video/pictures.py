@@ -5,17 +5,22 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageOps
 
 from x2l.errors import X2LError
 from x2l.storage.fingerprint import file_fingerprint
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+NAMES = ", ".join(suffix[1:] for suffix in SUFFIXES)
+
+_16_BIT_FORMATS = ("PNG", "PPM")
+"""Those of which older versions of Pillow give 16 bits as 32."""
 
 
 def is_picture(path: Path) -> bool:
@@ -42,7 +47,7 @@ class PictureFiles:
 
     def __init__(self, paths: Sequence[Path]):
         self.paths = tuple(paths)
-        self._size = _decoded(self.paths[0]).size
+        self._size = _only_picture(self.paths[0]).size
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -51,17 +56,17 @@ class PictureFiles:
     def num_bytes(self) -> int:
         return sum(path.stat().st_size for path in self.paths)
 
+    def bounds_s(self, fps: float) -> Float[np.ndarray, " bounds"]:
+        """When each picture is shown, `fps` a second, and the end."""
+        return np.arange(len(self) + 1) / fps
+
     def read(self, indices: Int[np.ndarray, " frames"]) -> UInt8[np.ndarray, "frames height width 3"]:
-        return np.stack([np.asarray(self._resized(self.paths[i])) for i in indices])
+        return np.stack([pixels(_only_picture(self.paths[i]), self._size) for i in indices])
 
     def digest(self) -> bytes:
         """sha256 of the names and contents, in order."""
         content = [f"{path.name}\0{file_fingerprint(path)}\0" for path in self.paths]
         return hashlib.sha256("".join(content).encode()).digest()
-
-    def _resized(self, path: Path) -> Image.Image:
-        picture = _decoded(path)
-        return picture if picture.size == self._size else picture.resize(self._size, Image.Resampling.BICUBIC)
 
 
 def _natural_order(path: Path) -> tuple[list[str | int], str]:
@@ -69,11 +74,49 @@ def _natural_order(path: Path) -> tuple[list[str | int], str]:
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], path.name
 
 
-def _decoded(path: Path) -> Image.Image:
+@contextmanager
+def picture_errors(path: Path) -> Iterator[None]:
+    """Whatever Pillow raises becomes an X2LError that names the file."""
     try:
-        with Image.open(path) as picture:
-            return ImageOps.exif_transpose(picture).convert("RGB")
+        yield
+    except X2LError:
+        raise
     except FileNotFoundError as error:
         raise X2LError(f"{path}: no such file") from error
     except Exception as error:  # by format, a damaged file is an OSError, SyntaxError, struct.error, ...
         raise X2LError(f"{path}: not a picture, or a damaged one") from error
+
+
+def is_animated(path: Path) -> bool:
+    """Whether a file holds several pictures to be shown in turn. Raises X2LError if it is no picture."""
+    with picture_errors(path), Image.open(path) as picture:
+        return _num_shown(picture) > 1
+
+
+def rgb(picture: Image.Image, path: Path) -> Image.Image:
+    """A picture upright, 8 bits a colour. Raises X2LError for one whose white level is not known."""
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode in ("I", "F") and picture.format not in _16_BIT_FORMATS:
+        raise X2LError(f"{path}: has 32 bits a pixel of one colour, expected 8 or 16")
+    if upright.mode.startswith("I"):
+        levels = np.asarray(upright).astype(np.int64)  # Pillow clips what is above 255
+        upright = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+    return upright.convert("RGB")
+
+
+def pixels(picture: Image.Image, size: tuple[int, int]) -> UInt8[np.ndarray, "height width 3"]:
+    """The pixels of an RGB picture, resized if it is of another size (width, height)."""
+    is_fitting = picture.size == size
+    return np.asarray(picture if is_fitting else picture.resize(size, Image.Resampling.BICUBIC))
+
+
+def _only_picture(path: Path) -> Image.Image:
+    with picture_errors(path), Image.open(path) as picture:
+        if _num_shown(picture) > 1:
+            raise X2LError(f"{path}: holds {picture.n_frames} pictures, expected one; alone it is a video")
+        return rgb(picture, path)
+
+
+def _num_shown(picture: Image.Image) -> int:
+    """Phones store a preview or the other eye's picture behind the first one (mpo): these are not shown."""
+    return 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)

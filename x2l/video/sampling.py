@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -22,13 +23,17 @@ class Sampling:
     """
 
     num_frames: int | None = None
-    """If given, this many frames, first and last included; `fps` and `max_frames` are then ignored."""
+    """If given, this many frames, first and last included, or all if there are fewer; `fps` and `max_frames`
+    are then ignored."""
 
     fps: float | None = 1.0
     """The first frame at or after each of the times i / fps seconds."""
 
     max_frames: int | None = 2048
     """Sampling by `fps` that would take more frames takes this many, spread uniformly (None = no limit)."""
+
+    picture_fps: float = 1.0
+    """Pictures a second of a folder of pictures, which has no times of its own."""
 
     def __post_init__(self):
         _require_count("num_frames", self.num_frames)
@@ -37,6 +42,16 @@ class Sampling:
             raise X2LError("sampling: expected num_frames or fps, got neither")
         if self.fps is not None and not _is_positive(self.fps):
             raise X2LError(f"sampling.fps: expected frames per second above 0, got {self.fps!r}")
+        if not _is_positive(self.picture_fps):
+            given = repr(self.picture_fps)
+            raise X2LError(f"sampling.picture_fps: expected pictures per second above 0, got {given}")
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The fields as plain data; without `picture_fps` at its default, as older indices hold them."""
+        mapping = asdict(self)
+        if self.picture_fps == 1:
+            del mapping["picture_fps"]
+        return mapping
 
     def indices(self, times_s: Float[np.ndarray, " frames"]) -> Int[np.ndarray, " sampled"]:
         """Indices into a video's frames, whose ascending times are `times_s`."""
@@ -49,8 +64,7 @@ class Sampling:
 
 
 def _uniform(total: int, num_frames: int) -> Int[np.ndarray, " sampled"]:
-    """A video with fewer frames than are asked for repeats some of them."""
-    return np.linspace(0, total - 1, num_frames).astype(np.int64)
+    return np.linspace(0, total - 1, min(num_frames, total)).astype(np.int64)
 
 
 def _at_rate(times_s: Float[np.ndarray, " frames"], fps: float) -> Int[np.ndarray, " sampled"]:

@@ -1,4 +1,4 @@
-"""Contents of a video file, read from its packets; pixels are decoded for the first frame only.
+"""Contents of a video file, read from its packets; of its pictures only the first few are decoded.
 
 Both readers rely on it: it knows the time of every frame, and finds once for all whether the file is
 whole. Every error is an X2LError of one line that names the file.
@@ -6,175 +6,161 @@ whole. Every error is an X2LError of one line that names the file.
 
 from __future__ import annotations
 
-from array import array
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from tqdm import tqdm
 
 from x2l.errors import X2LError
-from x2l.video.container import damaged, decode, open_container
+from x2l.video.container import damaged, decode, one_line_errors, open_decoder
+from x2l.video.packets import Packets, read_packets
 
-_INDEXED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
-"""Containers in which a seek arrives where it was sent, and that declare how long they are."""
+_NUM_FIRST = 32
+"""Frames that are decoded to learn whether timestamps tell the order in which they are shown."""
 
-_MISSING_S, _MISSING_SHARE = 0.5, 0.02
-"""A file that ends this much before its declared end (whichever is longer) is truncated."""
+_INTRA = 1
+"""FFmpeg's number of the type of a picture that is made from no other."""
 
 
 @dataclass(frozen=True)
 class Scan:
     """The frames of a video file, in the order they are shown.
 
-    `pts` are the container's timestamps in units of `time_base_s`. Sizes are those of the upright
-    picture, which is `quarter_turns` counter-clockwise from the stored one.
+    `pts` are the container's timestamps in units of `time_base_s`; each frame has one of its own. Sizes are
+    those of the upright picture, which is `quarter_turns` counter-clockwise from the stored one.
     """
 
     path: Path
     pts: Int[np.ndarray, " frames"]
     keyframe_pts: Int[np.ndarray, " keyframes"]
     time_base_s: float
+    last_s: float
+    """How long the last frame is shown; 0 if the file does not say."""
     width: int
     height: int
     quarter_turns: int
+    num_reordered: int
+    """Frames that are decoded before another and shown after it, at most."""
     can_seek: bool
     """A seek in this container arrives where it was sent."""
     is_plain: bool
     """Also, each packet is one shown frame, and none is shown before the keyframe it is decoded after."""
+    may_skip: Bool[np.ndarray, " frames"]
+    """The decoder may leave this frame out, and the one before stays on the screen; else that is damage."""
+    start_pts: int
+    """The time that `times_s` are counted from: of the first frame, even if it is lost."""
     num_lost: int = 0
     """Frames that cannot be decoded (estimated for a missing end); counted by `salvage` only."""
 
     @cached_property
     def times_s(self) -> Float[np.ndarray, " frames"]:
-        """Seconds since the first shown frame."""
-        return (self.pts - self.pts[0]) * self.time_base_s
+        """Seconds since the start."""
+        return (np.sort(self.pts) - self.start_pts) * self.time_base_s
 
     @property
     def native_fps(self) -> float:
         """Mean frames per second; 1 for a single frame."""
-        return (len(self.pts) - 1) / float(self.times_s[-1]) if len(self.pts) > 1 else 1.0
+        span_s = float(self.times_s[-1] - self.times_s[0])
+        return (len(self.pts) - 1) / span_s if len(self.pts) > 1 else 1.0
 
     @property
     def duration_s(self) -> float:
-        """Seconds up to the end of the last frame, taken to last as long as the mean frame."""
-        return float(self.times_s[-1]) + 1 / self.native_fps
+        """Seconds up to the end of the last frame; it lasts as long as the mean one if nothing says."""
+        return float(self.times_s[-1]) + (self.last_s or 1 / self.native_fps)
 
 
 def scan(path: Path, salvage: bool = False, progress: bool = False) -> Scan:
     """Read the packets of a video file; with `salvage`, decode it too, to know what can be.
 
+    It is decoded too if timestamps contradict the order of its first frames, which the decoder knows.
     Raises X2LError if it is not a video or, without `salvage`, if a part of it is missing.
     """
-    packets = _read_packets(path, progress)
-    if not salvage and (packets.num_broken or packets.missing_s):
+    with one_line_errors(path):
+        packets = read_packets(path, progress)
+        if not salvage and (packets.num_broken or packets.missing_s):
+            raise damaged(path)
+        if not len(packets.shown_pts):
+            raise X2LError(f"{path}: its frames have no timestamps, expected a container such as mp4 or webm")
+        first, is_ordered = _start(path, salvage)
+        # A first picture that is made from others lacks them, if the container agrees that it is no keyframe.
+        early = packets.pts[: packets.num_early if first.pict_type != _INTRA else 0]
+        if is_ordered and not salvage:
+            pts, num_lost = _without(early, packets, first.pts, path), 0
+        else:
+            pts, num_lost = _decoded(early, packets, salvage, path, progress)
+        quarter_turns = round(first.rotation / 90) % 4
+        sides = (first.width, first.height)
+        return Scan(
+            path,
+            pts,
+            packets.keyframe_pts,
+            packets.time_base_s,
+            last_s=packets.duration_s(int(pts.max())),
+            width=sides[quarter_turns % 2],
+            height=sides[1 - quarter_turns % 2],
+            quarter_turns=quarter_turns,
+            num_reordered=packets.num_reordered(pts),
+            can_seek=is_ordered and packets.is_indexed,
+            is_plain=is_ordered and packets.is_indexed and packets.are_plain,
+            may_skip=packets.may_skip(pts),
+            start_pts=int(packets.shown_pts[0] if salvage else pts.min()),
+            num_lost=num_lost,
+        )
+
+
+def _start(path: Path, salvage: bool) -> tuple[Any, bool]:
+    """The first frame, and whether the timestamps of the first few ascend."""
+    container, stream = open_decoder(path, salvage)
+    with container:
+        frames = decode(container, stream, path, set() if salvage else None)
+        first = next(frames, None)
+        if first is None:
+            raise _hopeless(path)
+        num_others = _NUM_FIRST - 1 if stream.codec_context.has_b_frames else 0
+        pts = [first.pts, *(frame.pts for frame in islice(frames, num_others))]
+    return first, pts == sorted(pts)
+
+
+def _without(
+    early: Int[np.ndarray, " early"], packets: Packets, first: int, path: Path
+) -> Int[np.ndarray, " frames"]:
+    """Timestamps of all frames but those that cannot be made, because the recording starts behind others."""
+    pts = np.setdiff1d(packets.shown_pts, early)
+    left_out = pts[(pts >= packets.pts[len(early)]) & (pts < first)]
+    if not packets.may_skip(left_out).all() or (len(early) and not packets.may_start_late):
         raise damaged(path)
-    pts, keyframe_pts = packets.shown_pts(), packets.keyframe_pts()
-    if not len(pts):
-        raise X2LError(f"{path}: its frames have no timestamps, expected a container such as mp4 or webm")
-    width, height, quarter_turns = _picture(path, salvage)
-    is_indexed = packets.format in _INDEXED_FORMATS
-    is_plain = is_indexed and packets.are_plain()
-    found = Scan(
-        path, pts, keyframe_pts, packets.time_base_s, width, height, quarter_turns, is_indexed, is_plain
-    )
-    return _salvaged(found, _num_expected(packets), progress) if salvage else found
+    return pts[pts >= first]
 
 
-@dataclass
-class _Packets:
-    """The video packets of a file in stored order, and how far all its packets reach."""
+def _decoded(
+    early: Int[np.ndarray, " early"], packets: Packets, salvage: bool, path: Path, progress: bool
+) -> tuple[Int[np.ndarray, " frames"], int]:
+    """Timestamps of all frames in the order that the decoder shows them, and how many frames are lost.
 
-    format: str
-    time_base_s: float
-    declared_s: float
-    end_s: float = 0.0
-    num_broken: int = 0
-    pts: array = field(default_factory=lambda: array("q"))
-    is_keyframe: array = field(default_factory=lambda: array("b"))
-    is_shown: array = field(default_factory=lambda: array("b"))
-
-    def add(self, packet: Any, is_video: bool) -> None:
-        pts = packet.dts if packet.pts is None else packet.pts
-        self.num_broken += packet.is_corrupt
-        if pts is not None:
-            self.end_s = max(self.end_s, (pts + (packet.duration or 0)) * float(packet.time_base))
-        if pts is not None and is_video:
-            self.pts.append(pts)
-            self.is_keyframe.append(packet.is_keyframe)
-            self.is_shown.append(not packet.is_discard)
-
-    def shown_pts(self) -> Int[np.ndarray, " frames"]:
-        return np.unique(np.array(self.pts, np.int64)[np.array(self.is_shown, bool)])
-
-    def keyframe_pts(self) -> Int[np.ndarray, " keyframes"]:
-        return np.unique(np.array(self.pts, np.int64)[np.array(self.is_keyframe, bool)])
-
-    def are_plain(self) -> bool:
-        """No packet is trimmed off by an edit list, and none is shown before an earlier keyframe."""
-        pts, is_keyframe = np.array(self.pts, np.int64), np.array(self.is_keyframe, bool)
-        last_keyframe = np.maximum.accumulate(np.where(is_keyframe, pts, pts.min()))
-        return bool(all(self.is_shown) and is_keyframe[0] and (pts >= last_keyframe).all())
-
-    @property
-    def missing_s(self) -> float:
-        """Seconds between the last packet and the declared end; 0 if that is within its precision."""
-        missing_s = self.declared_s - self.end_s
-        return missing_s if missing_s > max(_MISSING_S, _MISSING_SHARE * self.declared_s) else 0.0
-
-
-def _read_packets(path: Path, progress: bool) -> _Packets:
-    import av
-
-    container, stream = open_container(path)
+    With `salvage`, without those that are made from lost ones.
+    """
+    container, stream = open_decoder(path, salvage)
+    lost: set[int | None] | None = set(early.tolist()) if salvage else None
     with container:
-        packets = _Packets(container.format.name, float(stream.time_base), _declared_s(container))
-        try:
-            for packet in tqdm(container.demux(), "read", unit="packet", delay=1, disable=not progress):
-                # Those that only flush a decoder are empty.
-                if packet.size:
-                    packets.add(packet, packet.stream_index == stream.index)
-        except av.FFmpegError:
-            packets.num_broken += 1
-    return packets
+        frames = decode(container, stream, path, lost)
+        bar = tqdm(frames, "decode", len(packets.pts), unit="frame", delay=1, disable=not progress)
+        decoded = np.array(list(dict.fromkeys(frame.pts for frame in bar)), np.int64)
+    if lost is None:
+        return decoded, 0
+    left_out = np.setdiff1d(packets.shown_pts, decoded)
+    may_skip = packets.may_skip(left_out)
+    lost |= set(left_out[~may_skip].tolist())
+    whole = decoded[~np.isin(decoded, packets.spoilt_by(lost))]
+    if not len(whole):
+        raise _hopeless(path)
+    num_skipped = len(set(left_out[may_skip].tolist()) - lost)
+    return whole, max(0, packets.num_expected - num_skipped - len(whole))
 
 
-def _declared_s(container: Any) -> float:
-    """Elsewhere the duration is an estimate from the bit rate."""
-    declares = container.format.name in _INDEXED_FORMATS and container.duration
-    return container.duration * 1e-6 if declares else 0.0
-
-
-def _picture(path: Path, salvage: bool) -> tuple[int, int, int]:
-    """Width and height of the upright picture, and how to get there in quarter turns."""
-    container, stream = open_container(path)
-    with container:
-        frame = next(decode(container, stream, path, salvage), None)
-    if frame is None:
-        raise X2LError(f"{path}: corrupted, none of its frames can be decoded")
-    quarter_turns = round(frame.rotation / 90) % 4
-    sides = (frame.width, frame.height)
-    return sides[quarter_turns % 2], sides[1 - quarter_turns % 2], quarter_turns
-
-
-def _num_expected(packets: _Packets) -> int:
-    """Frames of the whole file: those it holds or, if its end is missing, an estimate from its duration."""
-    pts = packets.shown_pts()
-    if not packets.missing_s or len(pts) < 2:
-        return len(pts)
-    return max(len(pts), round(packets.declared_s / (float(np.median(np.diff(pts))) * packets.time_base_s)))
-
-
-def _salvaged(found: Scan, num_expected: int, progress: bool) -> Scan:
-    """Only the frames that decode, and a count of those that should have been there."""
-    container, stream = open_container(found.path)
-    stream.codec_context.thread_count = 1
-    with container:
-        frames = decode(container, stream, found.path, salvage=True)
-        bar = tqdm(frames, "salvage", num_expected, unit="frame", delay=1, disable=not progress)
-        decoded = np.fromiter((frame.pts for frame in bar), np.int64)
-    pts = np.unique(decoded)
-    return replace(found, pts=pts, num_lost=max(0, num_expected - len(pts)))
+def _hopeless(path: Path) -> X2LError:
+    return X2LError(f"{path}: corrupted, none of its frames can be decoded")

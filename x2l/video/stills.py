@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 
 from x2l.errors import X2LError
+from x2l.video.animation import Animation
 from x2l.video.footage import Footage
-from x2l.video.pictures import PictureFiles, holds_pictures, is_picture, pictures_in
+from x2l.video.pictures import NAMES, PictureFiles, holds_pictures, is_animated, is_picture, pictures_in
 from x2l.video.sampling import Sampling
 
 _SAMPLING = Sampling()
@@ -51,7 +52,7 @@ class Stills(Footage):
     def __init__(
         self,
         path: Path,
-        pictures: PictureFiles | FrameArray,
+        pictures: PictureFiles | Animation | FrameArray,
         times_s: Float[np.ndarray, " frames"],
         duration_s: float,
         sampling: Sampling,
@@ -79,19 +80,26 @@ def is_stills(path: Path) -> bool:
 def open_stills(
     source: str | Path | Sequence[str | Path],
     sampling: Sampling = _SAMPLING,
-    fps: float = 1.0,
+    fps: float | None = None,
 ) -> Stills:
-    """A folder of frames in natural order, one picture, or pictures in the given order; `fps` a second.
+    """A folder of frames in natural order, one picture, or pictures in the given order.
 
-    Pictures of another size than the first are resized to it. They are decoded as clips are asked for, the
-    first also now. Raises X2LError if there is none, it cannot be read, or an argument is out of range.
+    They are `fps` a second; by default as many as the sampling says.
+
+    An animated picture, if it is the only one, has times of its own. Pictures of another size than the first
+    are resized to it. They are decoded as clips are asked for, the first also now.
+
+    Raises X2LError if there is none, it cannot be read, or an argument is out of range.
     """
+    fps = sampling.picture_fps if fps is None else fps
     if not (fps > 0 and math.isfinite(fps)):
         raise X2LError(f"fps: expected pictures per second above 0, got {fps!r}")
     paths = _paths(source)
     path = Path(source) if isinstance(source, str | Path) else paths[0]
-    times_s = np.arange(len(paths)) / fps
-    return Stills(path, PictureFiles(paths), times_s, len(paths) / fps, sampling)
+    is_animation = len(paths) == 1 and is_animated(paths[0])
+    pictures = Animation(paths[0]) if is_animation else PictureFiles(paths)
+    *starts_s, end_s = pictures.bounds_s(fps).tolist()
+    return Stills(path, pictures, np.array(starts_s), end_s, sampling)
 
 
 def stills_of(
@@ -128,4 +136,4 @@ def _paths(source: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
         return (folder,)
     if paths := pictures_in(folder):
         return paths
-    raise X2LError(f"{folder}: is a directory without pictures, expected jpg, jpeg, png, webp or bmp files")
+    raise X2LError(f"{folder}: is a directory without pictures, expected {NAMES} files")

@@ -33,25 +33,18 @@ class Video(Footage):
         super().__init__(scan.path, scan.times_s, scan.duration_s, sampling)
         self.native_fps, self.width, self.height = scan.native_fps, scan.width, scan.height
         self.lost = scan.num_lost
-        self._scan, self._falls_back = scan, reader == "auto"
-        self._reader = _make_reader(scan, reader, salvage)
+        self._reader = DecordReader(scan) if reader == "decord" else PyAVReader(scan, salvage)
 
     @property
     def reader(self) -> str:
-        """Name of the reader in use; "auto" may have fallen back to pyav."""
+        """Name of the reader in use."""
         return "decord" if isinstance(self._reader, DecordReader) else "pyav"
 
     def _content(self) -> dict[str, Any]:
         return {"bytes": self.path.stat().st_size, "sha256": file_fingerprint(self.path)}
 
     def _read(self, indices: Int[np.ndarray, " frames"]) -> UInt8[np.ndarray, "frames height width 3"]:
-        try:
-            return self._reader.read(indices)
-        except X2LError:
-            if not (self._falls_back and isinstance(self._reader, DecordReader)):
-                raise
-            self._reader = PyAVReader(self._scan)
-            return self._reader.read(indices)
+        return self._reader.read(indices)
 
 
 def open_video(
@@ -61,11 +54,12 @@ def open_video(
     salvage: bool = False,
     progress: bool = False,
 ) -> Footage:
-    """Open a video file, a folder of pictures (one frame a second) or a picture.
+    """Open a video file, a folder of pictures (`sampling.picture_fps` a second) or a picture.
 
     A file's packets are read now (its frames too with `salvage`), clips when asked for. `reader` "auto" is
-    decord, and PyAV where decord is missing or fails. `salvage` uses the frames of a damaged file that PyAV
-    can decode. Raises X2LError if the file or an argument is not usable.
+    PyAV, which is exact for every file, and faster; of decord's frames PyAV checks that they are whole.
+    `salvage` uses those frames of a damaged file that PyAV can decode, and that are made from no lost ones.
+    Raises X2LError if the file or an argument is not usable.
     """
     path = Path(path)
     if reader not in READERS:
@@ -77,14 +71,3 @@ def open_video(
     if salvage or reader != "auto":
         raise X2LError(f"{path}: is made of pictures, a reader and salvage are for video files")
     return open_stills(path, sampling)
-
-
-def _make_reader(scan: Scan, reader: str, salvage: bool) -> DecordReader | PyAVReader:
-    if salvage or reader == "pyav":
-        return PyAVReader(scan, salvage)
-    try:
-        return DecordReader(scan)
-    except X2LError:
-        if reader == "decord":
-            raise
-        return PyAVReader(scan)
