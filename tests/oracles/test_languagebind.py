@@ -13,6 +13,7 @@ from torch.nn.functional import conv2d, gelu, interpolate, layer_norm, linear, n
 from transformers import CLIPConfig, CLIPModel
 
 from x2l.compressors.identity import Identity
+from x2l.networks.languagebind import LanguageBindVideo
 from x2l.oracles.languagebind import LanguageBind, clip_pixels, load, spread
 from x2l.preprocessing.pixels import CLIP_MEAN, CLIP_STD
 from x2l.types import Question, X2LError
@@ -115,6 +116,17 @@ def test_without_its_temporal_part_it_is_clips_mean_over_frames(folder, tmp_path
     made = load(str(copy), "cpu").embed_clip(source[0].frames)
     torch.testing.assert_close(made, expected, atol=1e-6, rtol=0)
     assert not torch.allclose(made, load(str(folder), "cpu").embed_clip(source[0].frames), atol=1e-3)
+
+
+def test_at_its_size_it_has_as_many_weights_as_the_release():
+    """CLIP ViT-L/14 and 101,007,360 weights of attention along time."""
+    vision = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "image_size": 224}
+    vision |= {"num_attention_heads": 16, "patch_size": 14}
+    text = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=768)
+    with torch.device("meta"):
+        network = LanguageBindVideo(config, NUM_FRAMES)
+    assert network.num_parameters() == 427_616_513 + 101_007_360
 
 
 def test_frames_are_spread_as_in_the_release():
