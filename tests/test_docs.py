@@ -276,10 +276,11 @@ def test_scores_from_elsewhere_are_given_as_the_page_says(tmp_path, monkeypatch)
 
 
 def test_every_time_of_the_page_is_read():
+    video = Video(7200.0, lambda number: (float(number), number + 1.0))
     phrases = [phrase for row in rows(ORACLES, "| it reads |") for phrase in row[0].split(", ")]
     assert len(phrases) == 18
     for phrase in phrases:
-        assert named_spans(phrase, Video(7200.0, lambda number: (number, number + 1.0))), phrase
+        assert named_spans(phrase, video), phrase
 
 
 def test_the_page_on_weighing_is_followed(checkout, capsys):
