@@ -100,6 +100,7 @@ def test_a_chunk_holds_what_is_said_until_the_next_one_starts(tmp_path, source, 
         ({"other_srt": SRT, "talkative_srt": SRT}, None, False),
         ({"other_srt": SRT}, "other.srt", True),
         ({"talk_srt": SRT}, ".", True),
+        ({}, None, False),
     ],
 )
 def test_the_file_is_found_by_the_videos_name_or_given(
@@ -132,6 +133,18 @@ def test_a_file_of_other_bytes_is_one_line(tmp_path, source, backbone):
     (tmp_path / "talk.srt").write_bytes("1\n00:00:00,000 --> 00:00:01,000\nÜber\n".encode("latin-1"))
     with pytest.raises(X2LError, match=r"talk.srt: cannot be read as subtitles, .*utf-8"):
         Subtitles().prepare(beside(source, tmp_path)[0], backbone)
+
+
+def test_a_file_that_was_changed_is_read_again(tmp_path, source, backbone):
+    (said, *_), oracle = beside(source, tmp_path, talk_srt=SRT), Subtitles()
+    before = oracle.prepare(said, backbone)["text"]
+    (tmp_path / "talk.srt").write_text(SRT.replace("red", "blue"))
+    assert len(oracle.prepare(said, backbone)["text"]) == len(before) + 1
+
+
+def test_a_video_that_lies_nowhere_has_no_subtitles(tmp_path, source, backbone):
+    said = replace(source[0], video=replace(source[0].video, path=tmp_path / "no" / "talk.mp4"))
+    assert not len(Subtitles().prepare(said, backbone)["text"])
 
 
 def test_a_chunk_of_no_known_video_is_refused(source, backbone):
@@ -207,9 +220,9 @@ def test_a_sentence_encoder_scores_by_cosine(tmp_path, source, backbone, pooling
     red = embedded("hello", ",", "everybody", "!", "the", "red", "card", "is", "here", ".")
     index = index_of(backbone, Identity(), said, oracles=(oracle,))
     scores = oracle.score(Question("Is the star a colour?"), index, backbone)
-    expected = torch.stack([red, star, star, embedded()])
-    expected = expected @ embedded("is", "the", "star", "a", "colour", "?")
-    torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)
+    likeness = torch.stack([red, star, star]) @ embedded("is", "the", "star", "a", "colour", "?")
+    torch.testing.assert_close(scores[:3], likeness, atol=1e-5, rtol=0)
+    assert scores[3] == -1  # nothing is said
 
 
 def test_an_index_on_disk_is_asked_without_the_file(tmp_path, backbone):

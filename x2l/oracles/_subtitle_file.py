@@ -22,9 +22,14 @@ Cue = tuple[Span, str]
 """When a text is said, and the text."""
 
 
-@lru_cache(maxsize=8)
 def read_cues(path: Path) -> tuple[Cue, ...]:
     """The cues of a file, without mark-up. Raises X2LError naming the file if it holds none."""
+    return _read(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, changed_ns: int) -> tuple[Cue, ...]:
+    """Cached: every chunk of a video asks for the file."""
     try:
         cues = READERS[path.suffix.lower()](str(path), encoding="utf-8-sig").captions
     except Exception as error:  # whatever the library raises
@@ -58,7 +63,7 @@ def subtitle_file(video: Path | None, given: str | None) -> Path | None:
     for suffix in READERS:
         if (path := folder / f"{video.stem}{suffix}").is_file():
             return path
-    named = (path for path in sorted(folder.iterdir()) if path.name.startswith(f"{video.stem}."))
+    named = (path for path in sorted(folder.glob("*")) if path.name.startswith(f"{video.stem}."))
     found = [path for path in named if path.suffix.lower() in READERS]
     if len(found) > 1:
         names = ", ".join(path.name for path in found)

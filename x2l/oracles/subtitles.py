@@ -18,6 +18,9 @@ from x2l.oracles._timeline import overlap_s
 from x2l.rounding import in_full_precision
 from x2l.types import Chunk, Question, VideoIndex, X2LError
 
+LEAST = -1.0
+"""Lowest of all cosines."""
+
 
 @dataclass
 class Subtitles(Oracle):
@@ -29,7 +32,8 @@ class Subtitles(Oracle):
     device: where the encoder computes; None: where the backbone does.
 
     An index stores the text of each chunk, and its embedding with an encoder. What is said across a cut
-    belongs to both chunks. Abstains for a video without subtitles, and where no word of the question is said.
+    belongs to both chunks; a chunk in which nothing is said scores lowest. Abstains for a video without
+    subtitles and, by BM25, where no word of the question is said.
 
     Source: BM25 (Robertson and Zaragoza, 2009) in its Lucene form, by bm25s (arXiv 2407.03618).
     Differs: Video-X^2L's oracles look at frames only.
@@ -67,7 +71,8 @@ class Subtitles(Oracle):
             return bm25(question.text, texts)
         asked = self._loaded(backbone.device).embed(question.text).cpu()
         with in_full_precision("cpu"):
-            return torch.stack([stored["embedding"].cpu() for stored in features]) @ asked
+            likeness = torch.stack([stored["embedding"].cpu() for stored in features]) @ asked
+        return likeness.where(torch.tensor([bool(text) for text in texts]), LEAST)
 
     def _said(self, chunk: Chunk) -> str:
         video = chunk.video
