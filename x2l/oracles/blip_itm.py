@@ -27,9 +27,8 @@ class BlipITM(Oracle):
     patch of every frame (fp16, 0.9 MB per frame at 384 pixels), and a question costs a pass of the text tower
     over each frame. The cosine of BLIP's two towers, which costs neither, is `dual_encoder` with this model.
 
-    Source: BLIP (arXiv 2201.12086), section 3.2, image-text matching loss; Video-X^2L (arXiv 2506.21184),
-    section 3.4.
-    Differs: the paper does not measure this model.
+    Source: BLIP (arXiv 2201.12086), section 3.2, image-text matching.
+    Differs: Video-X^2L does not measure this model.
     """
 
     not_prepared = frozenset({"model", "pool", "device"})  # the weights themselves are in the key

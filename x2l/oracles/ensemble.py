@@ -29,8 +29,7 @@ class Ensemble(Oracle):
         chunks alike says nothing); "ranks" adds reciprocal ranks, 1 / (60 + rank), of chunks that are equal
         the lowest.
 
-    Source: reciprocal-rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009); CombSUM of scaled scores (Fox
-    and Shaw, TREC-2, 1994).
+    Source: CombSUM (Fox and Shaw, TREC-2, 1994) and reciprocal-rank fusion (Cormack et al., SIGIR 2009).
     Differs: Video-X^2L asks a single oracle.
     """
 
