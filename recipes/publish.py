@@ -92,11 +92,21 @@ TIMES = {
 """How long they ran, the trainings before them not counted."""
 
 
+def recipes() -> list[Path]:
+    """Every recipe, those of open questions last."""
+    return [*sorted(FOLDER.glob("*.yaml")), *sorted(FOLDER.glob("open_questions/*.yaml"))]
+
+
+def recipe_of(run: Path) -> Path | None:
+    """The recipe that a run is called after."""
+    return next((path for path in recipes() if path.stem == run.name), None)
+
+
 def check(run: Path) -> None:
     """Raise X2LError for a folder that is no finished run of its recipe as it stands, at full size."""
-    recipe = FOLDER / f"{run.name}.yaml"
+    recipe = recipe_of(run)
     summary = read_json(run / "summary.json")
-    evaluation = Evaluation.load(recipe) if recipe.is_file() else None
+    evaluation = Evaluation.load(recipe) if recipe else None
     if evaluation is None or summary["recipe_hash"] != evaluation.hash():
         raise X2LError(f"{run}: expected a run of recipes/{run.name}.yaml as it is now")
     if summary["recipe"].get("claims", []) != evaluation.mapping.get("claims", []):
@@ -113,7 +123,7 @@ def check(run: Path) -> None:
 def publish(run: Path) -> None:
     """Copy what a run says, without its videos and answers, and without where those videos lay."""
     summary = read_json(run / "summary.json")
-    data = Evaluation.load(FOLDER / f"{run.name}.yaml").mapping["data"]
+    data = Evaluation.load(recipe_of(run)).mapping["data"]
     recipe = summary["recipe"] | {"data": data}
     write_json(RESULTS / f"{run.name}.json", summary | {"recipe": recipe})
     for path in run.iterdir():
@@ -139,20 +149,21 @@ def trainings(recipe: dict[str, Any]) -> list[Path]:
 
 def readme() -> str:
     """All of README.md."""
-    recipes = [path for path in sorted(FOLDER.glob("*.yaml")) if path.stem not in FITS]
-    parts = [INTRODUCTION.strip(), files_table(), READING.strip(), *map(section, recipes)]
+    measured = [path for path in recipes() if path.stem not in FITS]
+    parts = [INTRODUCTION.strip(), files_table(), READING.strip(), *map(section, measured)]
     return "\n\n".join(parts) + "\n"
 
 
 def files_table() -> str:
     """Every recipe: its command, the trainings whose weights it loads, how long it ran."""
     rows = []
-    for path in sorted(FOLDER.glob("*.yaml")):
+    for path in recipes():
         is_training = path.stem in FITS
         command, out = ("fit", FITS[path.stem]) if is_training else ("eval", path.stem)
         needs = ", ".join(f"`{run}`" for run in trainings(read_settings(path)))
-        name = path.name if is_training else f"[{path.name}](#{path.stem})"
-        shown = f"`x2l {command} recipes/{path.name} --out runs/{out}`"
+        file = path.relative_to(FOLDER)
+        name = path.name if is_training else f"[{file}](#{path.stem})"
+        shown = f"`x2l {command} recipes/{file} --out runs/{out}`"
         rows.append([name, shown, needs, TIMES.get(path.stem, NOT_MEASURED)])
     return "\n".join(markdown(["file", "command", "needs", "time"], rows))
 
@@ -172,7 +183,8 @@ def section(recipe: Path) -> str:
         if not line.startswith("#"):
             break
         comment.append(line.lstrip("# "))
-    parts = [f"## {name}", " ".join(comment), f"    x2l eval recipes/{name}.yaml --out runs/{name}"]
+    command = f"    x2l eval recipes/{recipe.relative_to(FOLDER)} --out runs/{name}"
+    parts = [f"## {name}", " ".join(comment), command]
     summary_path = RESULTS / f"{name}.json"
     if not summary_path.is_file():
         return "\n\n".join([*parts, "Not measured yet."])

@@ -16,7 +16,7 @@ from x2l.needles.dataset import write_dataset
 from x2l.needles.vocabulary import build_tokenizer
 from x2l.networks.video_xl import VideoXLConfig, VideoXLForCausalLM
 from x2l.networks.video_xl_2 import VideoXL2Config, VideoXL2ForCausalLM
-from x2l.types import KV, Chunk, ChunkKV, Clip, Geometry, IndexSpec, Question, VideoIndex
+from x2l.types import KV, Chunk, ChunkKV, Clip, Geometry, IndexSpec, Question, VideoFacts, VideoIndex
 
 TOKENS_PER_FRAME = 4
 QUESTION = Question("What colour is the card?", gold_spans_s=((4.0, 6.0),))
@@ -106,6 +106,7 @@ def chunks(
             video.times_s[start : start + frames_per_chunk],
             tokens[start * TOKENS_PER_FRAME : (start + frames_per_chunk) * TOKENS_PER_FRAME],
             video.frames[start : start + frames_per_chunk],
+            video=VideoFacts(num_frames, float(num_frames), Path("noise")),
         )
         for index, start in enumerate(range(0, num_frames, frames_per_chunk))
     ]
@@ -149,14 +150,14 @@ def index_of(
     ratios=(2, 8),
     oracles: tuple[Oracle, ...] = (),
 ) -> VideoIndex:
-    """An index of `source` (4 ragged chunks by default) with the features of the oracles."""
+    """An index of `source` (4 ragged chunks by default) with the features of all oracles, inner ones too."""
     source = chunks(backbone, ragged=True) if source is None else source
     asked = [inner for oracle in oracles for inner in oracle.with_inner()]
     with_features = tuple(
         replace(chunk_kv, features={each.key: each.prepare(chunk, backbone) for each in asked})
         for chunk_kv, chunk in zip(encoded(backbone, compressor, source, ratios), source, strict=True)
     )
-    spec = IndexSpec(backbone.identity, backbone.geometry, {}, {"name": "noise"})
+    spec = IndexSpec(backbone.identity, backbone.geometry, {}, {"file": "noise"})
     return VideoIndex(backbone.begin(), with_features, spec)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from models import QUESTION, chunks, encoded, index_of, tiny_backbone
+from specs import spec
 
 from x2l import registry
 from x2l.cache import assemble
@@ -35,7 +36,7 @@ def source(backbone):
 
 
 def build(slot, name, backbone):
-    method = registry.build(slot, name)
+    method = registry.build(slot, spec(slot, name))
     assert getattr(method, "requires", frozenset()) <= backbone.provides
     return method
 
@@ -44,7 +45,7 @@ def build(slot, name, backbone):
 def test_every_method_is_built_by_its_own_description(slot):
     assert registry.names(slot)
     for name in registry.names(slot):
-        method = registry.build(slot, name)
+        method = registry.build(slot, spec(slot, name))
         description = json.loads(json.dumps(registry.describe(method)))
         assert description["name"] == name
         assert registry.build(slot, description) == method

@@ -12,6 +12,8 @@ import pages
 import pytest
 import torch
 import yaml
+from models import bare_index, index_of, read_chunks, tiny_backbone
+from oracle_checkpoints import save_languagebind
 from safetensors.torch import load_file
 from stock_models import FOLDER, QUESTION, TEXT, TOWER, read_and_seen, video
 from transformers import AutoTokenizer, LlavaNextVideoConfig, LlavaNextVideoForConditionalGeneration
@@ -19,12 +21,15 @@ from transformers import AutoTokenizer, LlavaNextVideoConfig, LlavaNextVideoForC
 from x2l import registry
 from x2l.backbones.x2l_tiny import X2LTiny
 from x2l.cli import main
+from x2l.compressors.identity import Identity
 from x2l.evaluation.claims import Claim
 from x2l.evaluation.recipe import _Keys
 from x2l.needles import backgrounds
 from x2l.needles.dataset import read_dataset
 from x2l.needles.questions import GROUPS, ask_all
 from x2l.needles.world import write_script
+from x2l.oracles._time_phrases import Video, named_spans
+from x2l.oracles.languagebind import load
 from x2l.questions import Record
 from x2l.recipe import Recipe
 from x2l.scoring import is_right
@@ -37,8 +42,8 @@ STOCK = FOLDER / "llava_next_video"
 PAGE = ROOT / "docs" / "bring_your_own_model.md"
 NEEDLES, EVALUATION = ROOT / "docs" / "needles.md", ROOT / "docs" / "evaluation.md"
 POST_TRAINING, CONTRIBUTING = ROOT / "docs" / "post_training.md", ROOT / "CONTRIBUTING.md"
-WEIGHING = ROOT / "docs" / "weighing_and_passes.md"
-FOLLOWED = {PAGE, NEEDLES, EVALUATION, POST_TRAINING, ROOT / "docs" / "training_data.md", WEIGHING}
+WEIGHING, ORACLES = ROOT / "docs" / "weighing_and_passes.md", ROOT / "docs" / "oracles.md"
+FOLLOWED = {PAGE, NEEDLES, EVALUATION, POST_TRAINING, ROOT / "docs" / "training_data.md", WEIGHING, ORACLES}
 
 
 def blocks(language: str, page: Path = PAGE) -> list[str]:
@@ -233,6 +238,53 @@ def test_the_citation_names_the_paper():
     assert cited["version"] == re.search(
         r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.M
     ).group(1)
+
+
+def test_the_page_on_oracles_lists_them_and_its_recipes_are_valid():
+    listed = [name for row in rows(ORACLES, "| oracle | compares") for name in named(row[0])]
+    assert sorted(listed) == registry.names("oracle")
+    text = ORACLES.read_text(encoding="utf-8")
+    specs = [yaml.safe_load(spec)["oracle"] for spec in re.findall(r"oracle: \{.*?\}(?=[`\n])", text)]
+    assert len(specs) == 5
+    for spec in specs:
+        registry.check("oracle", spec)
+
+
+def test_a_published_languagebind_is_converted_as_the_page_says(tmp_path, monkeypatch):
+    folder = save_languagebind(tmp_path)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    expected = load(str(folder), "cpu").embed_text("a red star")
+    (folder / "model.safetensors").unlink()
+    monkeypatch.chdir(folder)
+    exec(blocks("python", ORACLES)[0], {})
+    load.cache_clear()
+    assert torch.equal(load(str(folder), "cpu").embed_text("a red star"), expected)
+
+
+def test_scores_from_elsewhere_are_given_as_the_page_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (line,) = blocks("json", ORACLES)
+    (tmp_path / "scores.jsonl").write_text(line)
+    (tmp_path / "mine.py").write_text(blocks("python", ORACLES)[1])
+    text = ORACLES.read_text(encoding="utf-8")
+    specs = (re.search(rf"oracle: (\{{name: {name}.*?\}})`", text) for name in ("precomputed", "callable"))
+    precomputed, function = (registry.build("oracle", yaml.safe_load(spec.group(1))) for spec in specs)
+    video, tiny = json.loads(line)["video"], tiny_backbone()
+    index = bare_index(4, file=video)
+    assert precomputed.score(Question(json.loads(line)["question"]), index, tiny).argmax() == 1
+    source = read_chunks(tiny)
+    index = index_of(tiny, Identity(), source, oracles=(function,))
+    brightest = [chunk.frames.mean(axis=(1, 2, 3)).max() for chunk in source]
+    assert function.score(Question("?"), index, tiny).tolist() == pytest.approx(brightest)
+
+
+def test_every_time_of_the_page_is_read():
+    video = Video(7200.0, lambda number: (float(number), number + 1.0))
+    phrases = [phrase for row in rows(ORACLES, "| it reads |") for phrase in row[0].split(", ")]
+    assert len(phrases) == 18
+    for phrase in phrases:
+        assert named_spans(phrase, video), phrase
 
 
 def test_the_page_on_weighing_is_followed(checkout, capsys):

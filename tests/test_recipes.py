@@ -19,7 +19,7 @@ from x2l.evaluation.hashes import asked_hash
 from x2l.evaluation.recipe import Evaluation
 
 FOLDER = Path(__file__).parent.parent / "recipes"
-RECIPES = [path for path in sorted(FOLDER.glob("*.yaml")) if "\nrows:" in path.read_text()]
+RECIPES = [path for path in sorted(FOLDER.rglob("*.yaml")) if "\nrows:" in path.read_text()]
 MOST_WORDS, WIDEST = 560, 110
 
 
@@ -85,7 +85,7 @@ def test_a_recipe_is_short_and_says_what_it_shows(path):
     assert len(text.split()) <= MOST_WORDS and text.startswith("# ")
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_lines_fit_a_screen(path):
     assert max(map(len, path.read_text().splitlines())) <= WIDEST
 
@@ -271,7 +271,8 @@ def test_the_readme_is_what_the_results_say():
     assert text == publish["readme"]()
     assert publish["FRONT"].read_text() == publish["front"]()
     for path in RECIPES:
-        assert f"## {path.stem}\n" in text and f"x2l eval recipes/{path.name} --out runs/{path.stem}" in text
+        command = f"x2l eval recipes/{path.relative_to(FOLDER)} --out runs/{path.stem}"
+        assert f"## {path.stem}\n" in text and command in text
     published = [path for path in RECIPES if (FOLDER / "results" / f"{path.stem}.json").is_file()]
     assert published
     shipped = X2LTiny.from_pretrained().identity

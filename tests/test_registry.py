@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import pytest
 import torch
 import yaml
+from specs import spec
 
 from x2l import registry
 from x2l.config.fields import convert
@@ -85,7 +86,7 @@ def test_every_shipped_method_is_one_documented_class(slot, name):
 def test_describe_is_the_inverse_of_build_for_shipped_methods(slot, name):
     if slot in ("backbone", "data"):
         pytest.skip("a backbone is built from weights, data from fields that must be given")
-    method = registry.build(slot, name)
+    method = registry.build(slot, spec(slot, name))
     assert registry.build(slot, registry.describe(method)) == method
 
 

@@ -30,7 +30,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from x2l.items import Item
 from x2l.proportional import OFF, Proportional
-from x2l.registry import describe, slot
+from x2l.registry import describe, name_of, slot
 from x2l.scoring import is_right
 from x2l.types import (
     KV,
@@ -330,6 +330,20 @@ class Oracle(Part, ABC):
         self, question: Question, index: VideoIndex, backbone: Backbone
     ) -> Float[Tensor, " chunks"] | None:
         """One score per chunk, or None to abstain (then the selector decides without scores)."""
+
+
+def scores_of(
+    oracle: Oracle, question: Question, index: VideoIndex, backbone: Backbone
+) -> Float[Tensor, " chunks"] | None:
+    """The oracle's scores. Raises X2LError unless they are one number for each chunk."""
+    scores = oracle.score(question, index, backbone)
+    name, num_chunks = name_of(type(oracle)), len(index.chunks)
+    if scores is not None and scores.shape != (num_chunks,):
+        raise X2LError(f"oracle {name}: scores of shape {tuple(scores.shape)} for {num_chunks} chunks")
+    if scores is not None and scores.isnan().any():
+        chunk = int(scores.isnan().nonzero()[0])
+        raise X2LError(f"oracle {name}: the score of chunk {chunk} is not a number")
+    return scores
 
 
 def _oracles(value: Any) -> Iterator[Oracle]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -39,6 +40,8 @@ class VideoFacts:
     num_frames: int
     """Frames that will be looked at."""
     duration_s: float
+    path: Path | None = field(default=None, compare=False)
+    """Where its frames come from, for what lies beside them (subtitles); None if that is not known."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Chunk:
     next_position: where the next chunk, or the question, stands in that sequence.
     frames_per_step: frames that share their tokens (2 where a tower merges pairs).
     deepstack: what is added to the visual tokens behind each of the first layers (Qwen3-VL).
+    video: as in Clip.
     """
 
     index: int
@@ -76,6 +80,7 @@ class Chunk:
     next_position: int | None = None
     frames_per_step: int = 1
     deepstack: Float[Tensor, "levels visual hidden"] | None = None
+    video: VideoFacts | None = None
 
     @property
     def num_frames(self) -> int:

@@ -292,6 +292,14 @@ def brute_force(script, text):
     cards = [(a, b) for a, b in pairwise(words) if a in CARD_COLOURS and b in SHAPES]
     time_line = time_line_of(script)
     named = [scene.cue for scene in time_line]
+    times = re.findall(r"(\d+):(\d\d)", text)
+    if times:
+        minutes, seconds = map(int, times[0])
+        found = [
+            card for card in script.cards[60 * minutes + seconds] if (card.colour, card.shape) == cards[0]
+        ]
+        assert len(found) == 1
+        return str(found[0].digit)
     if cards:
         found = [
             card
@@ -342,7 +350,7 @@ def test_gold_spans_hold_the_needle():
             continue
         gold = [scene for scene in script.scenes if scene.span_s in question.gold_spans_s]
         assert cues <= {scene.cue for scene in gold}
-        assert len(gold) == len(question.gold_spans_s) == (1 if question.group == "detail" else 2)
+        assert len(gold) == len(question.gold_spans_s) == (1 if question.group in ("detail", "time") else 2)
         if question.id.startswith("after"):
             assert gold[1].start_s == gold[0].end_s and gold[1].frame_colour == question.answer
 
@@ -426,7 +434,7 @@ def test_every_word_of_2000_questions_is_known(tokenizer):
     questions = [q for seed in range(50) for q in ask_all(script_of(seed, 12), rng, counts)]
     assert len(questions) >= 2000
     for question in questions:
-        assert unknown_words(tokenizer, question.text) == []
+        assert unknown_words(tokenizer, question.text) == ([":"] if question.group == "time" else [])
         assert len(tokenizer(question.answer)["input_ids"]) == len(question.answer.split())
         assert tokenizer.decode(tokenizer(question.answer)["input_ids"]) == question.answer
 
@@ -474,6 +482,26 @@ def test_scoped_questions_are_decided_by_the_scene():
         inside = [card for second, card in fits if start_s <= second < end_s]
         assert [str(card.digit) for card in inside] == [question.answer]
         assert len(fits) > 1
+
+
+@pytest.mark.parametrize("inner_only", [False, True])
+def test_moments_are_decided_by_the_time(inner_only):
+    """The coloured shape is once in the asked scene and in others too, with `inner_only` not at the ends."""
+    num_questions = 0
+    for seed in range(10):
+        script = script_of(seed, 8)
+        asked = ask_all(script, np.random.default_rng(seed), {"moment": 20}, inner_only)
+        num_questions += len(asked)
+        for question in asked:
+            minutes, seconds = map(int, re.search(r"(\d+):(\d\d)", question.text).groups())
+            scenes = [
+                scene for scene, _, card in shown(script) if f"{card.colour} {card.shape}" in question.text
+            ]
+            gold = (60 * minutes + seconds) // script.seconds_per_scene
+            assert question.gold_spans_s == (script.scenes[gold].span_s,)
+            assert scenes.count(gold) == 1 and len({*scenes}) > 1
+            assert not (inner_only and {0, 7} & {*scenes})
+    assert num_questions > 50
 
 
 def test_the_pool_of_pairs_is_as_small_as_asked():

@@ -38,7 +38,8 @@ from x2l.from_scratch.dual_encoder_recipe import DualEncoderRecipe, DualEncoderS
 from x2l.from_scratch.scene_batches import SceneBatch, SceneBatches, SceneOptions
 from x2l.needles.videos import NeedleVideos
 from x2l.oracles import _image_text
-from x2l.oracles._image_text import fingerprint, load
+from x2l.oracles._checkpoint import fingerprint
+from x2l.oracles._image_text import load
 from x2l.oracles.dual_encoder import WEIGHTS, DualEncoder
 from x2l.training.checkpoint import num_bytes
 from x2l.training.loop import read_log, steps_done
@@ -160,7 +161,8 @@ def test_pixels_are_those_of_the_stock_processor(request, make, processor, shape
     folder = request.getfixturevalue(make)
     frames = np.random.default_rng(1).integers(0, 256, (3, *shape, 3), dtype=np.uint8)
     expected = processor(images=list(frames), return_tensors="pt")["pixel_values"]
-    torch.testing.assert_close(load(str(folder), "cpu").preprocessing(frames), expected, atol=1e-5, rtol=0)
+    pixels = load(str(folder), "cpu").inputs(frames)["pixel_values"]
+    torch.testing.assert_close(pixels, expected, atol=1e-5, rtol=0)
 
 
 STORED = {
@@ -183,7 +185,8 @@ def test_what_the_checkpoint_says_of_pixels_comes_first(tmp_path, as_part):
         processor.save_pretrained(folder)
     frames = np.random.default_rng(1).integers(0, 256, (2, 50, 64, 3), dtype=np.uint8)
     expected = processor(images=list(frames), return_tensors="pt")["pixel_values"]
-    torch.testing.assert_close(load(str(folder), "cpu").preprocessing(frames), expected, atol=1e-5, rtol=0)
+    pixels = load(str(folder), "cpu").inputs(frames)["pixel_values"]
+    torch.testing.assert_close(pixels, expected, atol=1e-5, rtol=0)
 
 
 def test_a_long_question_is_cut_and_keeps_its_end(clip):
@@ -199,9 +202,12 @@ def test_frames_are_embedded_in_bounded_batches(clip, source, monkeypatch, backb
     sizes, towers = [], load(str(clip), "cpu")
     embed = towers.network.get_image_features
     monkeypatch.setattr(_image_text, "FRAMES_PER_BATCH", 2)
-    monkeypatch.setattr(
-        towers.network, "get_image_features", lambda pixels: sizes.append(len(pixels)) or embed(pixels)
-    )
+
+    def watched(pixel_values):
+        sizes.append(len(pixel_values))
+        return embed(pixel_values)
+
+    monkeypatch.setattr(towers.network, "get_image_features", watched)
     embedded = DualEncoder(str(clip)).prepare(source[0], backbone)["frames"]
     assert sizes == [2, 2, 1] and embedded.shape == (5, 24)
     alone = [towers.embed_frames(frame[None])[0] for frame in source[0].frames]
@@ -300,7 +306,7 @@ def misplaced_pixels(folder: Path) -> None:
         (with_temporal_attention, "it also holds 1 weights, such as vision_model.encoder.layers.0.temporal"),
         (pickled, "no file named model.safetensors"),
         (without_tokenizer, "its tokenizer knows no words"),
-        (text_only, "its type is bert, expected one of clip, siglip"),
+        (text_only, "its type is bert, expected one of clip, siglip, siglip2, blip"),
         (of_type("nonesuch"), "cannot be loaded"),
         (of_type("own", auto_map={"AutoConfig": "own.OwnConfig"}), "cannot be loaded"),
         (ending_elsewhere, "text_config.eos_token_id is 0"),

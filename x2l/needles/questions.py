@@ -67,8 +67,13 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = {
         "What is the most common pattern of the frames?",
         "Which frame pattern appears in most scenes?",
     ),
+    "moment": (
+        "Which digit is printed on the {card} at {time}?",
+        "Look at the scene at {time}. Which number does the {card} show?",
+        "What number is on the {card} at {time}?",
+    ),
 }
-"""Phrasings by kind. A cue is a pattern and a frame colour, a card a colour and a shape."""
+"""Phrasings by kind. A cue is a pattern and a frame colour, a card a colour and a shape, a time 1:23."""
 
 GROUPS: Mapping[str, str] = {
     "detail": "detail",
@@ -82,6 +87,7 @@ GROUPS: Mapping[str, str] = {
     "exist": "holistic",
     "daynight": "holistic",
     "pattern": "holistic",
+    "moment": "time",
 }
 
 CHOICES = ("earlier",)
@@ -147,26 +153,44 @@ def _detail(script: Script, rng: np.random.Generator, count: int, scenes: Iterab
 def _scoped(script: Script, rng: np.random.Generator, count: int, scenes: Iterable[int]) -> list[_Drawn]:
     """The digit on a coloured shape that its scene shows once and other scenes too: the frame decides."""
     named = set(_named_scenes(script)) & set(scenes)
-    shown = [
-        (second // script.seconds_per_scene, card)
-        for second, cards in enumerate(script.cards)
-        for card in cards
-        if card.shape != BELL
-    ]
-    in_video = Counter((card.colour, card.shape) for _, card in shown)
-    in_scene = Counter((scene, card.colour, card.shape) for scene, card in shown)
+    shown = _shown(script)
+    in_video = Counter(card.name for _, _, card in shown)
+    in_scene = Counter((scene, card.name) for scene, _, card in shown)
     cards = [
         (script.scenes[scene], card)
-        for scene, card in shown
-        if scene in named
-        and in_scene[scene, card.colour, card.shape] == 1
-        and in_video[card.colour, card.shape] > 1
+        for scene, _, card in shown
+        if scene in named and in_scene[scene, card.name] == 1 and in_video[card.name] > 1
     ]
     return [_digit_on(card, scene) for scene, card in _sample(rng, cards, count)]
 
 
 def _digit_on(card: Card, scene: Scene) -> _Drawn:
-    return {"cue": scene.cue, "card": f"{card.colour} {card.shape}"}, str(card.digit), (scene,)
+    return {"cue": scene.cue, "card": card.name}, str(card.digit), (scene,)
+
+
+def _moment(script: Script, rng: np.random.Generator, count: int, scenes: Iterable[int]) -> list[_Drawn]:
+    """The digit on a coloured shape that its scene shows once and others of `scenes` too: the time decides.
+
+    Scenes that are none of `scenes` do not show it.
+    """
+    shown = _shown(script)
+    in_scene = Counter((scene, card.name) for scene, _, card in shown)
+    by_card: dict[str, set[int]] = {}
+    for scene, card in in_scene:
+        by_card.setdefault(card, set()).add(scene)
+    cards = [
+        (scene, second, card)
+        for scene, second, card in shown
+        if in_scene[scene, card.name] == 1 and len(by_card[card.name]) > 1 and by_card[card.name] <= {*scenes}
+    ]
+    return [
+        (
+            {"card": card.name, "time": f"{second // 60}:{second % 60:02}"},
+            str(card.digit),
+            (script.scenes[scene],),
+        )
+        for scene, second, card in _sample(rng, cards, count)
+    ]
 
 
 def _pair(script: Script, rng: np.random.Generator, count: int, scenes: Iterable[int]) -> list[_Drawn]:
@@ -261,7 +285,18 @@ _DRAW: Mapping[str, Callable[..., list[_Drawn]]] = {
     "exist": _exist,
     "daynight": _daynight,
     "pattern": _pattern,
+    "moment": _moment,
 }
+
+
+def _shown(script: Script) -> list[tuple[int, int, Card]]:
+    """(scene, second, card) of every card that is no bell."""
+    return [
+        (second // script.seconds_per_scene, second, card)
+        for second, cards in enumerate(script.cards)
+        for card in cards
+        if card.shape != BELL
+    ]
 
 
 def _majority(names: Iterable[str], count: int) -> list[_Drawn]:

@@ -33,6 +33,7 @@ _ANSWERS = {
     "exist": _YES_NO,
     "daynight": ("day", "night"),
     "pattern": PATTERNS,
+    "moment": _DIGITS,
 }
 """What an answer to each kind of question can be: options are drawn from here."""
 

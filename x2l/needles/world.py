@@ -41,6 +41,11 @@ class Card:
     cell: int
     jitter: tuple[int, int]
 
+    @property
+    def name(self) -> str:
+        """How a question names it."""
+        return f"{self.colour} {self.shape}"
+
 
 @dataclass(frozen=True)
 class Scene:

@@ -1,28 +1,104 @@
-"""Stock image-text models, loaded so that whatever is wrong with a checkpoint is one clear line."""
+"""Stock image-text models: how each family was trained to see and to read."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn.functional import normalize
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    BlipForImageTextRetrieval,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 
+from x2l.oracles._checkpoint import frozen, loaded_from, stock_network, stock_tokenizer
 from x2l.preprocessing.pixels import CLIP_MEAN, CLIP_STD, Preprocessing
 from x2l.rounding import exact_convolutions, in_full_precision
-from x2l.storage.fingerprint import checkpoint_fingerprint
-from x2l.storage.hub import checkpoint_folder, one_line, processor_settings
-from x2l.types import X2LError
+from x2l.storage.hub import processor_settings
+from x2l.types import Chunk, X2LError
 
 FRAMES_PER_BATCH = 32
 LEGACY_END = 2
 """End token by CLIP's first configurations: transformers then takes the highest id of a text."""
+Pool = Literal["mean", "max", "top2_mean"]
+"""How the scores of a chunk's frames become one; "top2_mean" is the mean of the two highest."""
+Inputs = Callable[[UInt8[np.ndarray, "frames height width 3"]], Mapping[str, Tensor]]
+"""From frames to what a tower reads, by the names of its arguments."""
+
+
+@dataclass(frozen=True)
+class TextTower:
+    """The text side of a model that embeds texts and something else in one space; all are of length 1."""
+
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    @torch.no_grad()
+    def embed_text(self, text: str) -> Float[Tensor, " dim"]:
+        """Embedding of a text, of as many tokens as the model reads."""
+        with in_full_precision(self.network.device.type):
+            return normalize(self.text_features(self.ids(text)), dim=-1)[0]
+
+    def ids(self, text: str) -> Int[Tensor, "1 tokens"]:
+        family, config = FAMILIES[self.network.config.model_type], self.network.config
+        encoded = self.tokenizer(
+            text.lower() if family.lower_case else text,
+            padding=family.padding,
+            padding_side="right",
+            truncation=True,
+            max_length=config.text_config.max_position_embeddings,
+            return_tensors="pt",
+        )
+        return encoded["input_ids"].to(self.network.device)
+
+    def text_features(self, ids: Int[Tensor, "texts tokens"]) -> Float[Tensor, "texts dim"]:
+        return self.network.get_text_features(ids).pooler_output
+
+
+@dataclass(frozen=True)
+class ImageText(TextTower):
+    """An image tower and a text tower with one space of embeddings, all of length 1."""
+
+    inputs: Inputs
+
+    @torch.no_grad()
+    def embed_frames(self, frames: UInt8[np.ndarray, "frames height width 3"]) -> Float[Tensor, "frames dim"]:
+        return normalize(self.by_frame(frames, self.image_features), dim=-1)
+
+    def by_frame(
+        self, frames: UInt8[np.ndarray, "frames height width 3"], see: Callable[..., Tensor]
+    ) -> Float[Tensor, "frames *features"]:
+        """What a tower sees in each frame, computed in bounded batches."""
+        batches = np.split(frames, range(FRAMES_PER_BATCH, len(frames), FRAMES_PER_BATCH))
+        device = self.network.device
+        with exact_convolutions(), in_full_precision(device.type):
+            return torch.cat(
+                [see(**{name: x.to(device) for name, x in self.inputs(batch).items()}) for batch in batches]
+            )
+
+    def image_features(self, **inputs: Tensor) -> Float[Tensor, "frames dim"]:
+        return self.network.get_image_features(**inputs).pooler_output
+
+
+class BlipImageText(ImageText):
+    """BLIP's two towers: the projections that its contrastive loss (ITC) compares."""
+
+    def image_features(self, **inputs: Tensor) -> Float[Tensor, "frames dim"]:
+        return self.network.vision_proj(self.network.vision_model(**inputs).last_hidden_state[:, 0])
+
+    def text_features(self, ids: Int[Tensor, "texts tokens"]) -> Float[Tensor, "texts dim"]:
+        return self.network.text_proj(self.network.text_encoder(ids).last_hidden_state[:, 0])
 
 
 class Family(NamedTuple):
@@ -33,128 +109,78 @@ class Family(NamedTuple):
     std: tuple[float, float, float]
     padding: str
     lower_case: bool
+    towers: type[ImageText] = ImageText
+    network: type = AutoModel
 
 
+HALF = (0.5, 0.5, 0.5)
 FAMILIES = {
     "clip": Family(True, CLIP_MEAN, CLIP_STD, padding="longest", lower_case=False),
     # Trained without a mask on texts padded to the full length; SigLIP 2's tokenizer leaves the case alone.
-    "siglip": Family(False, (0.5,) * 3, (0.5,) * 3, padding="max_length", lower_case=True),
+    "siglip": Family(False, HALF, HALF, padding="max_length", lower_case=True),
+    "siglip2": Family(False, HALF, HALF, padding="max_length", lower_case=True),
+    "blip": Family(False, CLIP_MEAN, CLIP_STD, "longest", False, BlipImageText, BlipForImageTextRetrieval),
 }
-"""By the `model_type` of config.json; the fixed-size SigLIP 2 models call themselves "siglip" too."""
-
-
-@dataclass(frozen=True)
-class ImageText:
-    """An image tower and a text tower with one space of embeddings, all of length 1."""
-
-    network: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    preprocessing: Preprocessing
-
-    @torch.no_grad()
-    def embed_frames(self, frames: UInt8[np.ndarray, "frames height width 3"]) -> Float[Tensor, "frames dim"]:
-        batches = np.split(frames, range(FRAMES_PER_BATCH, len(frames), FRAMES_PER_BATCH))
-        with exact_convolutions(), in_full_precision(self.network.device.type):
-            embedded = [
-                self.network.get_image_features(
-                    self.preprocessing(batch).to(self.network.device)
-                ).pooler_output
-                for batch in batches
-            ]
-        return normalize(torch.cat(embedded), dim=-1)
-
-    @torch.no_grad()
-    def embed_text(self, text: str) -> Float[Tensor, " dim"]:
-        """Embedding of a text, of as many tokens as the model reads."""
-        family, config = FAMILIES[self.network.config.model_type], self.network.config
-        ids = self.tokenizer(
-            text.lower() if family.lower_case else text,
-            padding=family.padding,
-            padding_side="right",
-            truncation=True,
-            max_length=config.text_config.max_position_embeddings,
-            return_tensors="pt",
-        )["input_ids"]
-        with in_full_precision(self.network.device.type):
-            features = self.network.get_text_features(ids.to(self.network.device)).pooler_output
-        return normalize(features, dim=-1)[0]
+"""By the `model_type` of config.json. Of SigLIP 2 only NaFlex models say "siglip2", the others "siglip"."""
 
 
 @cache
-def load(model: str, device: str) -> ImageText:
-    """A CLIP or SigLIP from a checkpoint folder or the hub: safetensors only, no code, in fp32.
+def load(model: str, device: str, types: tuple[str, ...] = tuple(FAMILIES)) -> ImageText:
+    """An image-text model from a checkpoint folder or the hub: safetensors only, no code, in fp32.
 
+    types: which of the families are expected.
     Raises X2LError naming the model and what is wrong: not found, another kind, damaged, incomplete.
     """
-    folder = checkpoint_folder(model, "oracle.model")
-    try:
+    with loaded_from(model, "oracle.model") as folder:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        if config.model_type not in FAMILIES:
-            raise X2LError(f"its type is {config.model_type}, expected one of {', '.join(FAMILIES)}")
-        network = _network(folder, config)
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, config=config, trust_remote_code=False, local_files_only=True
-        )
-        _check_tokenizer(tokenizer, config)
-        preprocessing = _preprocessing(folder, config)
-    except Exception as error:  # a damaged file fails wherever it is read
-        raise X2LError(f"oracle.model: {model} cannot be loaded, {one_line(error)}") from error
-    return ImageText(_on_device(network, device), tokenizer, preprocessing)
+        if config.model_type not in types:
+            raise X2LError(f"its type is {config.model_type}, expected one of {', '.join(types)}")
+        family = FAMILIES[config.model_type]
+        network = stock_network(folder, config, family.network)
+        tokenizer = stock_tokenizer(folder, config)
+        if config.model_type == "clip":
+            _check_end(tokenizer, config.text_config.eos_token_id)
+        inputs = _patches(folder) if config.model_type == "siglip2" else _pixels(folder, config)
+    return family.towers(frozen(network, device), tokenizer, inputs)
 
 
-@cache
-def fingerprint(model: str) -> str:
-    """Fingerprint of a checkpoint's weights, in hex digits. Raises X2LError if it cannot be read."""
-    folder = checkpoint_folder(model, "oracle.model")
-    try:
-        return checkpoint_fingerprint(folder)
-    except (OSError, ValueError) as error:
-        raise X2LError(f"oracle.model: {model} cannot be loaded, {one_line(error)}") from error
-
-
-def _network(folder: Path, config: Any) -> PreTrainedModel:
-    network, report = AutoModel.from_pretrained(
-        folder,
-        config=config,
-        dtype=torch.float32,
-        use_safetensors=True,
-        output_loading_info=True,
-        trust_remote_code=False,
-        local_files_only=True,
-    )
-    # More weights than the class has is another model, such as LanguageBind's video tower.
-    for verb, keys in (("lacks", report["missing_keys"]), ("also holds", report["unexpected_keys"])):
-        if keys:
-            raise X2LError(f"it {verb} {len(keys)} weights, such as {min(keys)}")
-    return network.eval().requires_grad_(False)
-
-
-def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: Any) -> None:
-    """Refuse what transformers lets through: an empty tokenizer where there is none, texts without an end."""
-    if len(tokenizer) <= len(tokenizer.all_special_ids):
-        raise X2LError("its tokenizer knows no words")
-    end = config.text_config.eos_token_id
-    if config.model_type == "clip" and end != LEGACY_END and end not in tokenizer("")["input_ids"]:
+def _check_end(tokenizer: PreTrainedTokenizerBase, end: int) -> None:
+    """Refuse texts without the end at which CLIP reads them off: all would be embedded alike."""
+    if end != LEGACY_END and end not in tokenizer("")["input_ids"]:
         raise X2LError(f"text_config.eos_token_id is {end}, which its tokenizer does not end a text with")
 
 
-def _preprocessing(folder: Path, config: Any) -> Preprocessing:
-    """Preprocessing as the checkpoint says; what it leaves out is that of its family."""
+def _pixels(folder: Path, config: Any) -> Inputs:
+    """Squares as the checkpoint says; what it leaves out is that of its family."""
     family, size = FAMILIES[config.model_type], config.vision_config.image_size
     given = processor_settings(folder, "image")
     resized = given.get("size", size)
     short_side = resized.get("shortest_edge", size) if isinstance(resized, dict) else resized
-    return Preprocessing(
+    preprocessing = Preprocessing(
         size,
         short_side if given.get("do_center_crop", family.crop) else None,
         tuple(given.get("image_mean", family.mean)),
         tuple(given.get("image_std", family.std)),
         given.get("resample", Preprocessing.resample),
     )
+    return lambda frames: {"pixel_values": preprocessing(frames)}
 
 
-def _on_device(network: PreTrainedModel, device: str) -> PreTrainedModel:
-    try:
-        return network.to(device)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
-        raise X2LError(f"oracle.device: {device!r} cannot be used, {one_line(error)}") from error
+def _patches(folder: Path) -> Inputs:
+    """Patches of frames in their own shape, as NaFlex models read them."""
+    processor = Siglip2ImageProcessorPil(**processor_settings(folder, "image"))
+    return lambda frames: processor(images=list(frames), return_tensors="pt")
+
+
+def frames_of(chunk: Chunk, oracle: str) -> UInt8[np.ndarray, "frames height width 3"]:
+    """The frames of a chunk. Raises X2LError for a chunk without, naming the oracle that looks at them."""
+    if chunk.frames is None:
+        raise X2LError(f"oracle {oracle}: chunk {chunk.index} holds no frames, only visual tokens")
+    return chunk.frames
+
+
+def pooled(frame_scores: Float[Tensor, " frames"], pool: Pool) -> Float[Tensor, ""]:
+    """The score of a chunk from those of its frames."""
+    if pool == "top2_mean":
+        return frame_scores.topk(min(2, len(frame_scores))).values.mean()
+    return getattr(frame_scores, pool)()

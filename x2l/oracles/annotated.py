@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from x2l.interfaces import Backbone, Oracle
-from x2l.types import ChunkKV, Question, VideoIndex
+from x2l.oracles._timeline import Span, reaches_s
+from x2l.types import Question, VideoIndex
 
 
 @dataclass
@@ -28,20 +28,10 @@ class Annotated(Oracle):
         self, question: Question, index: VideoIndex, backbone: Backbone
     ) -> Float[Tensor, " chunks"] | None:
         spans_s = question.gold_spans_s or ()
-        scores = torch.tensor([float(_overlaps(reach_s, spans_s)) for reach_s in _reaches_s(index.chunks)])
+        scores = torch.tensor([float(_overlaps(reach_s, spans_s)) for reach_s in reaches_s(index.chunks)])
         return scores if scores.any() else None
 
 
-def _reaches_s(chunks: Sequence[ChunkKV]) -> list[tuple[float, float]]:
-    """From where to where each chunk shows the video.
-
-    Its last frame stands until the next chunk's first; the last of all for as long as frames do on average.
-    """
-    starts_s, num_steps = [chunk.start_s for chunk in chunks], sum(chunk.num_frames for chunk in chunks) - 1
-    step_s = (chunks[-1].end_s - starts_s[0]) / num_steps if num_steps else math.inf
-    return list(zip(starts_s, [*starts_s[1:], chunks[-1].end_s + step_s], strict=True))
-
-
-def _overlaps(reach_s: tuple[float, float], spans_s: Iterable[tuple[float, float]]) -> bool:
+def _overlaps(reach_s: Span, spans_s: Iterable[Span]) -> bool:
     """Both end before their end."""
     return any(start_s < reach_s[1] and reach_s[0] < end_s for start_s, end_s in spans_s)

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from x2l.interfaces import Backbone, Oracle
-from x2l.oracles._image_text import ImageText, fingerprint, load
+from x2l.oracles._checkpoint import fingerprint
+from x2l.oracles._image_text import ImageText, Pool, frames_of, load, pooled
 from x2l.rounding import in_full_precision
-from x2l.types import Chunk, Question, VideoIndex, X2LError
+from x2l.types import Chunk, Question, VideoIndex
 
 WEIGHTS = Path(__file__).parent / "weights" / "dual_encoder"
 
 
 @dataclass
 class DualEncoder(Oracle):
-    """Cosine of the question and each frame by CLIP or SigLIP, pooled over a chunk's frames.
+    """Cosine of the question and each frame by CLIP, SigLIP, SigLIP 2 or BLIP, pooled over a chunk's frames.
 
     model: a checkpoint folder, or the name of a model on the hub; None: the embedded one, which knows needle
-        videos and their words only.
+        videos and their words only. Of BLIP an image-text retrieval model, whose matching head is not asked
+        (see `blip_itm`).
     pool: how the scores of a chunk's frames become one; "top2_mean" is the mean of the two highest.
     device: where the towers compute; None: where the backbone does.
 
-    The text is the question without its options, which would not fit into 77 or 64 tokens.
+    An index stores one embedding per frame, a question costs one of a text. That is the question without its
+    options, which would not fit into 77 or 64 tokens.
 
     Source: Video-X^2L (arXiv 2506.21184), section 3.4 and Table 3, row "SigLip".
     Differs: the paper names the model, but not how the scores of frames are pooled; the mean is the
@@ -37,7 +39,7 @@ class DualEncoder(Oracle):
     not_prepared = frozenset({"model", "pool", "device"})  # the weights themselves are in the key
 
     model: str | None = None
-    pool: Literal["mean", "max", "top2_mean"] = "mean"
+    pool: Pool = "mean"
     device: str | None = None
 
     @property
@@ -50,10 +52,8 @@ class DualEncoder(Oracle):
 
     def prepare(self, chunk: Chunk, backbone: Backbone) -> dict[str, Tensor]:
         """One embedding per frame. Raises X2LError for a chunk without frames."""
-        if chunk.frames is None:
-            raise X2LError(f"oracle dual_encoder: chunk {chunk.index} holds no frames, only visual tokens")
-        towers = self._towers(chunk.visual_tokens.device)
-        return {"frames": towers.embed_frames(chunk.frames)}
+        frames, towers = frames_of(chunk, "dual_encoder"), self._towers(chunk.visual_tokens.device)
+        return {"frames": towers.embed_frames(frames)}
 
     def score(self, question: Question, index: VideoIndex, backbone: Backbone) -> Float[Tensor, " chunks"]:
         features, towers = self.features(index), self._towers(backbone.device)
@@ -63,10 +63,3 @@ class DualEncoder(Oracle):
 
     def _towers(self, device: torch.device) -> ImageText:
         return load(self._checkpoint, self.device or str(device))
-
-
-def pooled(frame_scores: Float[Tensor, " frames"], pool: str) -> Float[Tensor, ""]:
-    """The score of a chunk, by the names of `DualEncoder.pool`."""
-    if pool == "top2_mean":
-        return frame_scores.topk(min(2, len(frame_scores))).values.mean()
-    return getattr(frame_scores, pool)()

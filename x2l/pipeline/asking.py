@@ -15,7 +15,7 @@ from torch import Tensor
 from x2l import registry
 from x2l.cache import FilledCache
 from x2l.clock import AtFirstToken, Clock
-from x2l.interfaces import Backbone, Oracle, Part, Selector
+from x2l.interfaces import Backbone, Part, Selector
 from x2l.storage import store
 from x2l.types import DROPPED, Answer, Plan, Question, Span, VideoIndex, X2LError
 
@@ -38,20 +38,6 @@ def checked(question: Asked, index: VideoIndex, backbone: Backbone) -> Question:
         # 4: the caller of ask() or ask_many(), which no_grad wraps.
         warnings.warn(f"words that the backbone does not know: {', '.join(unknown)}", stacklevel=4)
     return question
-
-
-def scores_of(
-    oracle: Oracle, question: Question, index: VideoIndex, backbone: Backbone
-) -> Float[Tensor, " chunks"] | None:
-    """The oracle's scores. Raises X2LError unless they are one number for each chunk."""
-    scores = oracle.score(question, index, backbone)
-    name, num_chunks = registry.name_of(type(oracle)), len(index.chunks)
-    if scores is not None and scores.shape != (num_chunks,):
-        raise X2LError(f"oracle {name}: scores of shape {tuple(scores.shape)} for {num_chunks} chunks")
-    if scores is not None and scores.isnan().any():
-        chunk = int(scores.isnan().nonzero()[0])
-        raise X2LError(f"oracle {name}: the score of chunk {chunk} is not a number")
-    return scores
 
 
 def warn_if_empty(plan: Plan, selector: Selector) -> None:

@@ -60,7 +60,7 @@ def read(
     oracles = {inner.key: inner for inner in oracle.with_inner()}
     for number, clip in enumerate(clock.spans("decode", clips)):
         with clock.span("embed"):
-            chunk = backbone.read(number, clip, position)
+            chunk = replace(backbone.read(number, clip, position), video=clip.video)
             position = chunk.next_position
         if position is None:
             name = registry.name_of(type(backbone))

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from x2l.cache import FilledCache, Positions, assemble, planned_levels
 from x2l.chunkers.fixed import Fixed
 from x2l.clock import Clock
-from x2l.interfaces import Backbone, Chunker, Compressor, Oracle, Part, Selector
+from x2l.interfaces import Backbone, Chunker, Compressor, Oracle, Part, Selector, scores_of
 from x2l.pipeline import asking, indexing
 from x2l.pipeline.asking import Asked, OnText
 from x2l.pipeline.fitting import check_fit, check_levels
@@ -156,7 +156,7 @@ class Pipeline:
         Warns where no chunk is kept. Raises X2LError for scores that are not one number per chunk.
         """
         uses_scores = self.selector.uses_scores
-        scores = asking.scores_of(self.oracle, question, index, self.backbone) if uses_scores else None
+        scores = scores_of(self.oracle, question, index, self.backbone) if uses_scores else None
         plan = self.selector.choose(scores, index).with_scores(scores)
         asking.warn_if_empty(plan, self.selector)
         return plan

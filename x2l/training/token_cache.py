@@ -39,7 +39,7 @@ class TokenCache:
         return self.folder / f"{hashlib.sha256(decisive.encode()).hexdigest()[:32]}.safetensors"
 
     def save(self, path: Path, read: Sequence[Read]) -> None:
-        """Keep chunks without their frames, and what the oracle stored about them."""
+        """Keep chunks without their frames and facts of the video, and what the oracle stored about them."""
         make_folder(self.folder)
         tensors, numbers = {}, []
         for i, (chunk, features) in enumerate(read):
@@ -76,4 +76,4 @@ def _tensors(chunk: Chunk) -> dict[str, Tensor]:
     return kept | {"times_s": torch.from_numpy(chunk.times_s)}
 
 
-assert {*_TENSORS, *_NUMBERS, "times_s", "frames"} == {field.name for field in fields(Chunk)}
+assert {*_TENSORS, *_NUMBERS, "times_s", "frames", "video"} == {field.name for field in fields(Chunk)}

@@ -49,7 +49,7 @@ class Footage(ABC):
 
     @property
     def facts(self) -> VideoFacts:
-        return VideoFacts(self.num_frames, self.duration_s)
+        return VideoFacts(self.num_frames, self.duration_s, self.path)
 
     def equal_parts(self, frames: int) -> list[int]:
         """Frames of each of equally long parts; the last may be shorter."""
