@@ -77,7 +77,7 @@ class ChunkCompressor(Compressor):
         if ratio == 1:
             return kv
         if observed is not None:
-            kv = ObservedKV(**vars(kv), observed=observed)
+            kv = ObservedKV(kv.keys, kv.values, kv.positions, kv.rotated, kv.counts, observed)
         if chunk.is_text is None:
             level = self._compressed(kv, ratio)
         else:
