@@ -145,7 +145,9 @@ def filled_cache(
     return cache
 
 
-def _rotated_keys(kv: KV, backbone: Backbone, target: Int[Tensor, "axes #layers #kv_heads tokens"]) -> Tensor:
+def _rotated_keys(
+    kv: KV, backbone: Backbone, target: Int[Tensor, "axes *#batch #layers #kv_heads tokens"]
+) -> Tensor:
     rotated = backbone.rotate(kv.keys, target - kv.positions if kv.rotated else target)
     # Keys and values share one buffer: rotated in place, nothing of it is kept twice.
     return rotated if torch.is_grad_enabled() else kv.keys.copy_(rotated)

@@ -154,7 +154,7 @@ class Backbone(ABC):
     def rotate(
         self,
         keys: Float[Tensor, "*batch layers kv_heads tokens head_dim"],
-        positions: Int[Tensor, "axes #layers #kv_heads tokens"],
+        positions: Int[Tensor, "axes *#batch #layers #kv_heads tokens"],
     ) -> Float[Tensor, "*batch layers kv_heads tokens head_dim"]:
         """Apply the rotary embedding of `positions` to keys; differences of positions re-rotate."""
 

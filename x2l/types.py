@@ -101,17 +101,17 @@ class Chunk:
 class KV:
     """Keys and values of some tokens for every layer: [*batch, layers, kv_heads, tokens, head_dim].
 
-    `positions` [axes, 1 or layers, 1 or kv_heads, tokens] are those of the uncompressed sequence (of the
-    pre-fill, for chunks that know none); `rotated`: a backbone stores keys with the rotary embedding of these
-    positions applied (none that is shipped does). A KV is itself a level.
+    `positions` [axes, *batch, 1 or layers, 1 or kv_heads, tokens] are those of the uncompressed sequence (of
+    the pre-fill, for chunks that know none), for a batch also without it; `rotated`: a backbone stores keys
+    with the rotary embedding of these positions applied (none that is shipped does). A KV is itself a level.
     counts: how many tokens of the uncompressed chunk each stands for; None: equally many.
     """
 
     keys: Float[Tensor, "*batch layers kv_heads tokens head_dim"]
     values: Float[Tensor, "*batch layers kv_heads tokens head_dim"]
-    positions: Int[Tensor, "axes #layers #kv_heads tokens"]
+    positions: Int[Tensor, "axes *#batch #layers #kv_heads tokens"]
     rotated: bool = False
-    counts: Float[Tensor, " tokens"] | None = None
+    counts: Float[Tensor, "*#batch tokens"] | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -131,7 +131,7 @@ class KV:
             self.values[..., tokens, :],
             self.positions[..., tokens],
             self.rotated,
-            None if self.counts is None else self.counts[tokens],
+            None if self.counts is None else self.counts[..., tokens],
         )
 
     def select(self, tokens: Int[Tensor, " selected"]) -> KV:
@@ -142,23 +142,23 @@ class KV:
             self.values.index_select(-2, rows),
             self.positions.index_select(-1, tokens.to(self.positions.device)),
             self.rotated,
-            None if self.counts is None else self.counts[tokens.to(self.counts.device)],
+            None if self.counts is None else self.counts[..., tokens.to(self.counts.device)],
         )
 
-    def take(self, indices: Int[Tensor, "#layers #kv_heads kept"]) -> KV:
+    def take(self, indices: Int[Tensor, "*#batch #layers #kv_heads kept"]) -> KV:
         """Some of the tokens, for each layer and head its own, in the order of `indices`.
 
         Together they stand for what all stood for.
         """
-        layers_and_heads = self.keys.shape[-4:-2]
-        rows = indices.expand(*layers_and_heads, -1)
-        stood_for = self.num_tokens if self.counts is None else self.counts.sum().item()
-        every = rows[..., None].expand(*self.keys.shape[:-2], -1, self.keys.shape[-1])
-        positions = self.positions.expand(-1, *layers_and_heads, -1)
+        shape = self.keys.shape[:-2]
+        rows = indices.expand(*shape, -1)
+        every = rows[..., None].expand(*shape, -1, self.keys.shape[-1])
+        positions = expanded(self.positions, shape)
+        stood_for = self.num_tokens if self.counts is None else self.counts.sum(dim=-1, keepdim=True)
         return KV(
             self.keys.gather(-2, every),
             self.values.gather(-2, every),
-            positions.gather(-1, rows.expand(len(positions), -1, -1, -1)),
+            positions.gather(-1, rows.expand(len(positions), *rows.shape)),
             self.rotated,
             equal_counts(rows.shape[-1], stood_for),
         )
@@ -222,9 +222,12 @@ class ObservedKV(KV):
         return KV(self.keys, self.values, self.positions, self.rotated, self.counts)
 
 
-def equal_counts(num_tokens: int, stood_for: int | float) -> Float[Tensor, " tokens"]:
+def equal_counts(
+    num_tokens: int, stood_for: int | float | Float[Tensor, "*batch 1"]
+) -> Float[Tensor, "*batch tokens"]:
     """Counts of tokens that share what they stand for equally."""
-    return torch.full((num_tokens,), stood_for / num_tokens)
+    each = torch.as_tensor(stood_for / num_tokens)
+    return each.expand(*each.shape[:-1], num_tokens).contiguous()
 
 
 def joined(pieces: Iterable[KV]) -> KV:
@@ -239,19 +242,29 @@ def joined(pieces: Iterable[KV]) -> KV:
     )
 
 
-def joined_positions(pieces: Sequence[KV]) -> Int[Tensor, "axes #layers #kv_heads tokens"]:
+def joined_positions(pieces: Sequence[KV]) -> Int[Tensor, "axes *#batch #layers #kv_heads tokens"]:
     """Positions of all tokens; spelt out for each layer and head if one piece tells them apart."""
-    layers, kv_heads = (max(kv.positions.shape[dim] for kv in pieces) for dim in (1, 2))
-    return torch.cat([kv.positions.expand(-1, layers, kv_heads, -1) for kv in pieces], dim=-1)
+    shape = torch.broadcast_shapes(*(kv.positions.shape[1:-1] for kv in pieces))
+    return torch.cat([expanded(kv.positions, shape) for kv in pieces], dim=-1)
 
 
-def joined_counts(pieces: Sequence[KV]) -> Float[Tensor, " tokens"] | None:
+def expanded(
+    positions: Int[Tensor, "axes *any tokens"], shape: Sequence[int]
+) -> Int[Tensor, "axes *shape tokens"]:
+    """Positions spelt out for a batch, layers and heads."""
+    axes, *own, tokens = positions.shape
+    missing = [1] * (len(shape) - len(own))
+    return positions.reshape(axes, *missing, *own, tokens).expand(-1, *shape, -1)
+
+
+def joined_counts(pieces: Sequence[KV]) -> Float[Tensor, "*batch tokens"] | None:
     """Counts of all tokens; one for each token of a piece that has none, if another has some."""
     if all(kv.counts is None for kv in pieces):
         return None
     device = pieces[0].keys.device
     each = [torch.ones(kv.num_tokens) if kv.counts is None else kv.counts for kv in pieces]
-    return torch.cat([counts.to(device) for counts in each])
+    batch = torch.broadcast_shapes(*(counts.shape[:-1] for counts in each))
+    return torch.cat([counts.to(device).expand(*batch, -1) for counts in each], dim=-1)
 
 
 def rotated_alike(pieces: Sequence[KV]) -> bool:

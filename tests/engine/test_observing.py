@@ -8,25 +8,18 @@ import torch
 from models import QUESTION, chunks, index_of, tiny_video_xl_2
 from pages import blocks
 
-from x2l import ChunkCompressor, Pipeline, ScorerCompressor
+from x2l import ChunkCompressor, Pipeline
 from x2l.backbones.video_xl import SYSTEM_PROMPT
 from x2l.cache import assemble
 from x2l.chunkers.fixed import Fixed
 from x2l.compressors.identity import Identity
+from x2l.compressors.key_norm import KeyNorm
 from x2l.compressors.vst import VST
 from x2l.oracles.attention import AttentionScore
 from x2l.selectors.constant import Constant
 from x2l.training.recomputing import recomputing
 from x2l.types import DROPPED, KV, ObservedKV, Plan, Question, X2LError
 from x2l.video import Sampling, open_video
-
-
-@dataclass
-class KeyNorm(ScorerCompressor):
-    """Keeps the keys of the smallest norm (arXiv 2406.11430)."""
-
-    def score(self, kv):
-        return -kv.keys.norm(dim=-1)
 
 
 def of_the_page(name: str) -> type:
@@ -38,7 +31,7 @@ def of_the_page(name: str) -> type:
     return names[name]
 
 
-Snap = of_the_page("Snap")
+LastLook = of_the_page("LastLook")
 
 
 @dataclass
@@ -94,7 +87,9 @@ def test_only_what_is_asked_for_is_handed_over_and_the_kvs_are_the_same(backbone
     assert observed.hidden is observed.attend is None
 
 
-@pytest.mark.parametrize("compressor", [KeyNorm(), Snap(), Snap(memory="compressed"), Snap(edge_ratio=2)])
+@pytest.mark.parametrize(
+    "compressor", [KeyNorm(), LastLook(), LastLook(memory="compressed"), LastLook(edge_ratio=2)]
+)
 @torch.no_grad()
 def test_a_score_is_a_compressor(backbone, compressor):
     source = chunks(backbone, num_chunks=3)
@@ -121,9 +116,9 @@ def test_tokens_are_kept_by_their_score_in_each_layer_and_head(backbone):
 
 
 def test_a_pre_fill_in_blocks_has_no_attention_weights_over_a_chunk():
-    assert "observe_attention" in Snap().requires and "observe_attention" not in KeyNorm().requires
+    assert "observe_attention" in LastLook().requires and "observe_attention" not in KeyNorm().requires
     with pytest.raises(X2LError, match="needs observe_attention, which"):
-        Pipeline(tiny_video_xl_2(), Snap(), AttentionScore(), Constant(4), (1, 4))
+        Pipeline(tiny_video_xl_2(), LastLook(), AttentionScore(), Constant(4), (1, 4))
 
 
 @torch.no_grad()

@@ -37,13 +37,18 @@ class MeanPool(ChunkCompressor):
 
 def pooled(kv: KV, size: int) -> KV:
     """Mean of every `size` neighbouring tokens, keys before rotation; the last group may be shorter."""
-    counts = torch.ones(kv.num_tokens) if kv.counts is None else kv.counts
     return KV(
         keys=mean_of_groups(kv.keys, size),
         values=mean_of_groups(kv.values, size),
         positions=mean_of_groups(kv.positions[..., None].double(), size)[..., 0].long(),
-        counts=torch.stack([group.sum() for group in counts.split(size)]),
+        counts=counts_of_groups(kv, size),
     )
+
+
+def counts_of_groups(kv: KV, size: int) -> Float[Tensor, "*batch groups"]:
+    """What every `size` neighbouring tokens stand for together; the last group may be shorter."""
+    counts = torch.ones(kv.num_tokens) if kv.counts is None else kv.counts
+    return torch.stack([group.sum(dim=-1) for group in counts.split(size, dim=-1)], dim=-1)
 
 
 def mean_of_groups(x: Float[Tensor, "*shape tokens dim"], size: int) -> Float[Tensor, "*shape groups dim"]:

@@ -77,7 +77,7 @@ class ChunkCompressor(Compressor):
         if ratio == 1:
             return kv
         if observed is not None:
-            kv = ObservedKV(**vars(kv), observed=observed)
+            kv = ObservedKV(kv.keys, kv.values, kv.positions, kv.rotated, kv.counts, observed)
         if chunk.is_text is None:
             level = self._compressed(kv, ratio)
         else:
@@ -96,10 +96,16 @@ class ChunkCompressor(Compressor):
 
 @dataclass
 class ScorerCompressor(ChunkCompressor):
-    """Keeps the tokens with the highest scores; every layer and head keeps its own. Write `score` only."""
+    """Keeps the tokens with the highest scores; every layer and head keeps its own. Write `score` only.
+
+    Counts: kept tokens share equally what all stood for, though none summarises what is thrown away. So a
+    chunk is heard under proportional attention as if it were whole, whatever its level; if each stood for
+    itself, a chunk would be heard less the more of it is thrown away. Nor can a token be given the share of
+    those around it: layers and heads keep different ones, and have one count in common.
+    """
 
     @abstractmethod
-    def score(self, kv: KV) -> Float[Tensor, "#layers #kv_heads tokens"]:
+    def score(self, kv: KV) -> Float[Tensor, "*#batch #layers #kv_heads tokens"]:
         """Worth of each token; higher = keep. kv: as `compress` sees it."""
 
     def compress(self, kv: KV, ratio: int) -> KV:

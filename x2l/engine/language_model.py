@@ -131,9 +131,9 @@ class LanguageModelBackbone(Backbone):
         return kv, observed(self, kv, memory, hidden, what)
 
     def rotate(self, keys, positions):
-        rows = positions.flatten(1, 2).to(keys.device)
+        rows = positions.flatten(1, -2).to(keys.device)
         cos, sin = self.decoder.rotary_emb(keys, rows if self.num_axes > 1 else rows[0])
-        return rotate(keys, *(part.unflatten(0, positions.shape[1:3]) for part in (cos, sin)))
+        return rotate(keys, *(part.unflatten(0, positions.shape[1:-1]) for part in (cos, sin)))
 
     def encode_text(self, text: str) -> Int[Tensor, " tokens"]:
         ids = self.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
