@@ -306,3 +306,9 @@ def test_the_page_on_weighing_is_followed(checkout, capsys):
         told = [float(share) for share in re.findall(r"([0-9.]+)x", way[2])]
         shares = [counted[frames, way[0]] / counted[frames, ways[0][0]] for frames in (256, 2048)]
         assert told == [round(share, 2) for share in shares]
+
+
+def test_the_catalogue_is_what_the_command_lists(capsys):
+    assert main(["methods", "--markdown"]) == 0
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    assert page.partition("\n## ")[2] == capsys.readouterr().out.removeprefix("## ")
