@@ -29,7 +29,7 @@ QUESTION = "How many bells appear in the video?"
 KEYS = [
     *["answer", "plan", "kv_tokens_per_chunk", "scores", "chunks", "kv_tokens", "kv_bytes"],
     *["kv_tokens_full", "cache_reduction", "seconds", "backbone", "compressor", "oracle", "selector"],
-    "versions",
+    *["proportional", "versions"],
 ]
 SECONDS = ["chunk", "decode", "embed", "prefill", "score", "assemble", "first_token", "total"]
 
@@ -130,6 +130,17 @@ def evidence(data: dict) -> list[int]:
     return [chunk for chunk, ratio in enumerate(data["plan"]) if ratio == 2]
 
 
+def test_a_recipe_file_takes_the_place_of_the_recommended_parts(ok, folder, tmp_path):
+    """What a file leaves out is as in the paper."""
+    recommended = json.loads(ok(*asking(folder), QUESTION, "--json"))
+    assert recommended["proportional"]["beta"] == 1 and recommended["compressor"]["passes"] == "pooled"
+    assert recommended["oracle"]["inner"]["name"] == "attention"
+    (tmp_path / "recipe.yaml").write_text("ratios: [2, 8]\nselector: {name: top_k, k: 2}\n")
+    paper = json.loads(ok(*asking(folder), QUESTION, "--json", "--recipe", tmp_path / "recipe.yaml"))
+    assert paper["proportional"]["beta"] == 0 and paper["compressor"]["passes"] == "own"
+    assert paper["oracle"]["name"] == "attention"
+
+
 def test_json_has_exactly_the_promised_keys(ok, folder):
     data = json.loads(ok(*asking(folder), QUESTION, "--json"))
     assert list(data) == KEYS and list(data["seconds"]) == SECONDS
@@ -148,7 +159,7 @@ def test_json_has_exactly_the_promised_keys(ok, folder):
         "passes": "pooled",
         "memory": "low",
     }
-    assert data["oracle"]["name"] == "attention"
+    assert data["oracle"]["name"] == "sentences"
     assert data["selector"] == {"name": "top_k", "k": 2, "detail_ratio": None, "gist_ratio": None}
 
 

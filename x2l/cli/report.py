@@ -6,6 +6,7 @@ import math
 import platform
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -39,6 +40,7 @@ def answer_data(pipeline: Pipeline, index: VideoIndex, answer: Answer) -> dict[s
         "cache_reduction": answer.cache_reduction,
         "seconds": {name: answer.seconds.get(name, 0.0) for name in SECONDS},
         **{slot: registry.describe(getattr(pipeline, slot)) for slot in registry.PARTS},
+        "proportional": asdict(pipeline.proportional),
         "versions": {
             "x2l": __version__,
             "torch": torch.__version__,
