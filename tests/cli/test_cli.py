@@ -209,6 +209,38 @@ def test_a_chunk_is_frames_or_a_scene(refused, folder, value):
     assert "chunk_frames: expected" in line and "scenes" in line
 
 
+def test_check_tells_what_an_index_holds_and_what_is_damaged(ok, refused, folder, tmp_path):
+    index = tmp_path / "index"
+    ok("index", folder / "needles.mp4", "-o", index, "--chunk-frames", 2, *with_model(folder))
+    held = json.loads(ok("check", index, "--json"))
+    assert held["verified"] and held["bytes"] == sum(path.stat().st_size for path in index.iterdir())
+    assert (held["chunks"], held["frames"], held["end_s"]) == (
+        NUM_CHUNKS,
+        NUM_CHUNKS * FRAMES_PER_CHUNK,
+        11.0,
+    )
+    per_chunk, per_token = FRAMES_PER_CHUNK * TOKENS_PER_FRAME, tiny_backbone().geometry.bytes_per_token
+    low = NUM_CHUNKS * per_chunk // 2
+    high = 2 * per_chunk // 2 + (NUM_CHUNKS - 2) * per_chunk // 8  # the first and the last chunk are at 2x
+    assert held["levels"] == {
+        "2x": {"tokens": low, "bytes": low * per_token},
+        "8x": {"tokens": high, "bytes": high * per_token},
+    }
+    assert held["video"]["file"] == "needles.mp4" and held["video"]["sampling"]["fps"] == 1.0
+    text = ok("check", index)
+    assert "every tensor is what was written" in text and f"{low} tokens" in text
+    assert held["backbone"] in text and "needles.mp4" in text and "fps 1.0" in text
+
+    tensors = index / "tensors.safetensors"
+    *most, last = tensors.read_bytes()
+    tensors.write_bytes(bytes([*most, last ^ 1]))
+    for command in (["check", index], ["ask", index, QUESTION, "--quiet"]):
+        line = refused(*command)
+        assert str(tensors) in line and "prefix values" in line and "damaged" in line
+    assert ok("ask", index, QUESTION, "--no-verify", "--quiet", "--max-new-tokens", 4)
+    assert "is a video" in refused(*asking(folder), QUESTION, "--no-verify")
+
+
 def test_options_that_an_index_cannot_honour_are_refused(refused, ok, folder, tmp_path):
     index = tmp_path / "index"
     ok("index", folder / "needles.mp4", "-o", index, "--chunk-frames", 2, *with_model(folder))

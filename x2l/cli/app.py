@@ -12,6 +12,7 @@ import click
 from x2l import __version__
 from x2l.cli.ask import ask
 from x2l.cli.chat import chat
+from x2l.cli.check import check
 from x2l.cli.estimate import estimate
 from x2l.cli.eval import evaluate
 from x2l.cli.fit import fit
@@ -35,7 +36,7 @@ def x2l() -> None:
     """
 
 
-for command in (ask, chat, index, estimate, methods, needles, evaluate, fit):
+for command in (ask, chat, index, check, estimate, methods, needles, evaluate, fit):
     x2l.add_command(command)
 
 # The name of `estimate` until 0.1: plans are what answers have.

@@ -106,6 +106,9 @@ def set_option(help: str) -> Callable:
     return click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help=help)
 
 
+verify_option = click.option(
+    "--verify/--no-verify", default=True, help="Hold an index against its checksums; the default."
+)
 device_option = click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N.")
 dtype_option = click.option(
     "--dtype", type=click.Choice([*FULL_NAMES, *FULL_NAMES.values()]), help="Precision of the backbone."

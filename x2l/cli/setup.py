@@ -104,14 +104,19 @@ def _comparable(recipe: Recipe, key: str) -> Any:
     return recipe.to_mapping()[key]
 
 
-def open_source(source: str, options: Options) -> tuple[Pipeline, VideoIndex]:
-    """The pipeline that answers, and the index to ask: at `source`, or made of the video there."""
+def open_source(source: str, options: Options, verify: bool) -> tuple[Pipeline, VideoIndex]:
+    """The pipeline that answers, and the index to ask: at `source`, or made of the video there.
+
+    verify: whether an index is held against its checksums.
+    """
     progress = not options.quiet
     if _is_index(Path(source)):
-        index = store.load(source)
+        index = store.load(source, verify)
         pipeline = make_pipeline(make_recipe_for(index, source, options), progress)
         require_same_weights(index, pipeline.compressor)
         return pipeline, index
+    if not verify:
+        raise X2LError(f"{source}: is a video, --no-verify is for an index")
     recipe = make_recipe(options)
     video = open_with(recipe, source, options)
     pipeline = make_pipeline(recipe, progress)
