@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -431,6 +432,13 @@ def test_words_that_the_model_does_not_know_are_told_on_stderr(x2l, folder):
     code, out, err = x2l(*asking(folder), "How many zebras appear?", "--json")
     assert code == 0 and json.loads(out)
     assert "x2l: warning: " in err and "zebras" in err
+
+
+def test_warnings_are_told_whatever_python_is_told_to_ignore(x2l, folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as PYTHONWARNINGS=ignore does
+        code, _, err = x2l(*asking(folder), "How many zebras appear?", "--quiet")
+    assert code == 0 and err.startswith("x2l: warning: ") and "zebras" in err
 
 
 def test_quiet_prints_the_answer_alone(x2l, folder):

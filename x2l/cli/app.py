@@ -53,6 +53,8 @@ def main(args: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if args is None else args)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
+        # Those of x2l are messages to its user, whatever PYTHONWARNINGS says of others.
+        warnings.filterwarnings("default", module=r"x2l\b")
         return _run(args or ["--help"])
 
 

@@ -81,6 +81,10 @@ class LanguageModelBackbone(Backbone):
         return f"in memory@{digest.hexdigest()[:16]}"
 
     @property
+    def num_positions(self) -> int | None:
+        return getattr(self.decoder.config, "max_position_embeddings", None)
+
+    @property
     def tokens_per_frame(self) -> int | None:
         """None where it depends on the size of the frames."""
         return None
@@ -102,7 +106,9 @@ class LanguageModelBackbone(Backbone):
 
     def extend(self, memory: RotatedMemory | None, kv: KV) -> RotatedMemory:
         new = self.placed(kv, memory.num_tokens if memory else 0)
-        return new if memory is None else RotatedMemory.joined((memory, new))
+        extended = new if memory is None else RotatedMemory.joined((memory, new))
+        self.num_read = max(self.num_read if memory else 0, extended.num_tokens)
+        return extended
 
     def placed(self, kv: KV, num_cached: int) -> RotatedMemory:
         """`kv` as it stands behind so many cached tokens: rotated, here to its own positions.

@@ -82,6 +82,7 @@ def write(
     with clock.span("first_token"):
         inner = generation.pop("streamer", None) or (on_text and backbone.streamer(on_text))
         ids, streamer = backbone.encode_question(question), AtFirstToken(clock, inner)
+        backbone.warn_if_too_long(cache.get_seq_length() + len(ids))
         text = backbone.generate(ids, cache, streamer=streamer, **generation)
     if on_text and inner is None:
         on_text(text)
@@ -104,6 +105,7 @@ def letter_scores(
 ) -> Float[Tensor, " options"]:
     """Log-probability of each letter behind an opening bracket, among all of them."""
     prompt = [backbone.encode_question(question), backbone.encode_text("(")]
+    backbone.warn_if_too_long(cache.get_seq_length() + sum(map(len, prompt)))
     logits = backbone.logits(torch.cat(prompt), cache)[-1]
     return logits[letters].log_softmax(dim=-1)
 
