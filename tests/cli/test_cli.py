@@ -341,6 +341,7 @@ def test_wrong_files_of_questions_are_named(refused, folder, tmp_path, text, exp
         (["--plugin", "absent.py"], ["absent.py", "no such file"]),
         (["--reader", "decor"], ["reader 'decor'", "did you mean 'decord'?"]),
         (["--fps", "0"], ["sampling.fps"]),
+        (["--num-frames", "99999999999"], ["sampling.num_frames", "10,000,000", "99999999999"]),
         (["--fps", "1", "--num-frames", "3"], ["--fps", "--num-frames"]),
         (["--dtype", "fp8"], ["--dtype", "fp16"]),
         (["--device", "nonsense"], ["device 'nonsense'"]),
@@ -386,6 +387,8 @@ def raising(error):
     ("error", "expected"),
     [
         (torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB"), "--max-frames"),
+        (MemoryError("Unable to allocate 745. GiB for an array"), "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out of memory"),
         (PermissionError(13, "Permission denied", "locked.mp4"), "locked.mp4: Permission denied"),
     ],
 )

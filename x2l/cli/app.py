@@ -70,22 +70,26 @@ def _run(args: list[str]) -> int:
         return INTERRUPTED
     except PermissionError as error:
         return _refuse(f"{error.filename}: {error.strerror}")
-    except RuntimeError as error:  # click's own, above, is one too
+    except (MemoryError, RuntimeError) as error:  # click's own, above, is one too
         if not _is_out_of_memory(error):
             raise
         return _refuse(f"{_MEMORY}: {error}")
 
 
 _MEMORY = (
-    "out of memory on the device, `x2l estimate` tells what is needed; "
+    "out of memory, `x2l estimate` tells what is needed; "
     "less is with --dtype bf16, --max-frames or a smaller backbone.max_pixels"
 )
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Without importing torch, which a process that ran out of its memory has done."""
+def _is_out_of_memory(error: Exception) -> bool:
+    """On the device, or (an error of no class of its own where it is torch's) on the host.
+
+    Without importing torch, which a process that ran out of its memory has done.
+    """
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+    on_device = torch is not None and isinstance(error, torch.OutOfMemoryError)
+    return on_device or isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _refuse(message: str) -> int:

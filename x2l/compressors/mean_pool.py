@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from x2l.engine.chunkwise import ChunkCompressor
 from x2l.types import KV
@@ -42,10 +43,14 @@ def pooled(kv: KV, size: int) -> KV:
         keys=mean_of_groups(kv.keys, size),
         values=mean_of_groups(kv.values, size),
         positions=mean_of_groups(kv.positions[..., None].double(), size)[..., 0].long(),
-        counts=torch.stack([group.sum() for group in counts.split(size)]),
+        counts=pad(counts, (0, -kv.num_tokens % size)).unflatten(0, (-1, size)).sum(dim=-1),
     )
 
 
 def mean_of_groups(x: Float[Tensor, "*shape tokens dim"], size: int) -> Float[Tensor, "*shape groups dim"]:
     """Mean over consecutive groups of `size` tokens; the last group may be shorter."""
-    return torch.stack([group.mean(dim=-2) for group in x.split(size, dim=-2)], dim=-2)
+    whole = x.shape[-2] // size * size
+    groups = x[..., :whole, :].unflatten(-2, (-1, size)).mean(dim=-2)
+    if whole == x.shape[-2]:
+        return groups
+    return torch.cat((groups, x[..., whole:, :].mean(dim=-2, keepdim=True)), dim=-2)
