@@ -376,6 +376,23 @@ def test_wrong_sources_are_named(refused, folder, tmp_path):
     assert "File name too long" in refused("index", "Is it day or night? " * 20, "-o", tmp_path / "index")
 
 
+def test_a_url_is_quoted_as_it_is_and_said_to_be_no_file(refused, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    video, url = folder / "needles.mp4", "https://example.com/v.mp4?a=1"
+    for command in (
+        ["ask", url, QUESTION],
+        ["chat", url],
+        ["index", url, "-o", "index"],
+        ["index", video, "-o", url],
+        ["check", url],
+        ["ask", video, "--questions", url],
+        ["ask", video, QUESTION, "--recipe", url],
+        ["needles", "--out", url],
+    ):
+        assert f"{url}: is a URL, expected a path on this machine" in refused(*command)
+    assert not list(tmp_path.iterdir())
+
+
 def raising(error):
     def index(*_):
         raise error

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from x2l.config.paths import local_path
 from x2l.precision import FULL_NAMES
 
 
@@ -99,6 +100,18 @@ def plugin_option(command: Callable) -> Callable:
         multiple=True,
         help="Python that registers methods of your own; repeatable.",
     )(command)
+
+
+def out_option(help: str) -> Callable:
+    """Decorator: adds the required --out DIR as a Path."""
+    return click.option(
+        "--out",
+        metavar="DIR",
+        required=True,
+        type=click.Path(file_okay=False),
+        callback=lambda context, option, path: local_path(path),
+        help=help,
+    )
 
 
 def set_option(help: str) -> Callable:

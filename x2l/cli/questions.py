@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from x2l.config.fields import arguments
+from x2l.config.paths import local_path
 from x2l.errors import X2LError
 from x2l.storage.files import read_json
 from x2l.types import Question
@@ -29,7 +30,7 @@ def load(path: str | Path) -> list[Question]:
 
     A question without an id is called by its number, from 1. Raises X2LError naming file and field.
     """
-    items = read_json(Path(path))
+    items = read_json(local_path(path))
     if not isinstance(items, list) or not items:
         raise X2LError(f"{path}: expected a JSON list of at least one question")
     try:

@@ -13,6 +13,7 @@ import transformers
 from x2l import registry
 from x2l.chunkers import make_chunker, spelling
 from x2l.cli.options import Options
+from x2l.config.paths import local_path
 from x2l.config.settings import read_settings
 from x2l.engine.loading import require_device
 from x2l.errors import X2LError
@@ -110,7 +111,7 @@ def open_source(source: str, options: Options, verify: bool) -> tuple[Pipeline, 
     verify: whether an index is held against its checksums.
     """
     progress = not options.quiet
-    if _is_index(Path(source)):
+    if _is_index(local_path(source)):
         index = store.load(source, verify)
         pipeline = make_pipeline(make_recipe_for(index, source, options), progress)
         require_same_weights(index, pipeline.compressor)

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from x2l.config.paths import local_path
 from x2l.errors import X2LError
 from x2l.storage.tensor_file import TensorFile, checksum
 from x2l.types import KV, ChunkKV, Geometry, IndexSpec, Level, VideoIndex
@@ -71,7 +72,7 @@ def save(index: VideoIndex, directory: str | Path) -> None:
 
     Raises X2LError if `directory` exists and is anything but an x2l index or empty.
     """
-    directory = Path(directory)
+    directory = local_path(directory)
     require_replaceable(directory)
     writer = _Writer()
     body = writer.manifest(index)
@@ -89,7 +90,7 @@ def load(directory: str | Path, verify: bool = True) -> VideoIndex:
     verify: hold each tensor against its checksum when it is first read; one of an index without any is not.
     Raises X2LError naming the file that is missing, damaged, or not of this format version.
     """
-    body, file = _open(Path(directory), verify)
+    body, file = _open(local_path(directory), verify)
     levels = {name: _stored_level(file, kv) for name, kv in body["kvs"].items()}
     return VideoIndex(
         prefix=levels[body["prefix"]].materialise(),
@@ -103,7 +104,7 @@ def verify(directory: str | Path) -> bool:
 
     Raises X2LError naming the file, and the tensors in it that are not what was written.
     """
-    body, file = _open(Path(directory))
+    body, file = _open(local_path(directory))
     if damaged := file.damaged():
         others = f" and {len(damaged) - 10} others" if len(damaged) > 10 else ""
         raise X2LError(f"{file.path}: damaged: {', '.join(damaged[:10])}{others}")
