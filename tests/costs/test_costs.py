@@ -311,7 +311,10 @@ def test_plans_of_what_cannot_be_planned_are_refused(capsys):
         (["--set", "sampling.fps=1"], "expected one of compressor, selector, ratios"),
         (["--frame-size", "wide"], "--frame-size: expected width and height such as 640x360"),
         (["--backbone", "video_xl_2", "--chunk-frames", "10"], "expected a multiple of 4 for Video-XL-2-7B"),
-        (["--backbone", "qwen3_vl", "--set", "compressor=vst"], "compressor: needs vst, which Qwen3-VL-8B"),
+        (
+            ["--backbone", "qwen3_vl", "--set", "compressor=vst"],
+            "compressor vst: needs vst, which Qwen3-VL",
+        ),
     ):
         assert main(["estimate", "--frames", "99", *args]) == 2
         assert expected in capsys.readouterr().err

@@ -11,7 +11,8 @@ from x2l.costs.flops import paper_prefill_flops
 from x2l.costs.paper import PaperBackbone
 from x2l.costs.sizes import BackboneSizes
 from x2l.interfaces import Compressor, Selector
-from x2l.types import IndexSpec, VideoIndex, X2LError
+from x2l.registry import require_provided
+from x2l.types import IndexSpec, VideoIndex
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,7 @@ def dry_run(
     Raises X2LError if the model does not provide what the compressor requires.
     """
     backbone = PaperBackbone(sizes, dtype)
-    if missing := compressor.requires - backbone.provides:
-        raise X2LError(
-            f"compressor: needs {', '.join(sorted(missing))}, which {sizes.model} does not provide"
-        )
+    require_provided(compressor, backbone.provides, sizes.model)
     counts = PaperRun(sizes, compressor, ratios, chunk_frames, dtype).count(num_frames)
     spec = IndexSpec(backbone.identity, backbone.geometry, {}, {})
     index = VideoIndex(backbone.begin(), counts.chunks, spec)
