@@ -196,6 +196,11 @@ class Backbone(ABC):
         """Words of `text` that the backbone's tokenizer cannot represent (none for byte-level ones)."""
         return []
 
+    @property
+    def vocabulary(self) -> str:
+        """What it knows where there are unknown words: how many, and where they are listed."""
+        return "the words of its tokenizer"
+
     @abstractmethod
     def logits(self, ids: Int[Tensor, " tokens"], cache: DynamicCache) -> Float[Tensor, "tokens vocab"]:
         """fp32 logits of `ids` run as one causal block behind `cache`, which is extended by them.

@@ -451,7 +451,10 @@ def test_lost_frames_are_told(x2l, folder, tmp_path):
 def test_words_that_the_model_does_not_know_are_told_on_stderr(x2l, folder):
     code, out, err = x2l(*asking(folder), "How many zebras appear?", "--json")
     assert code == 0 and json.loads(out)
-    assert "x2l: warning: " in err and "zebras" in err
+    listed = folder / "model" / "tokenizer.json"
+    num_words = len(tiny_backbone().tokenizer)
+    assert f"x2l: warning: words that the backbone does not know: zebras; it knows {num_words} words" in err
+    assert str(listed) in err and json.loads(listed.read_text())["model"]["vocab"]
 
 
 def test_warnings_are_told_whatever_python_is_told_to_ignore(x2l, folder):

@@ -221,3 +221,12 @@ def test_a_question_counts_too(path):
     cached = assemble(index, pipeline.plan(long, index), pipeline.backbone).get_seq_length()
     tokens = cached + len(pipeline.backbone.encode_question(long))
     assert tokens > 1000 and f"{tokens:,} tokens are read, the model has 1,000 positions" in message
+
+
+def test_an_empty_answer_is_told(backbone, path):
+    pipeline = pipeline_of(backbone)
+    index, tokenizer = pipeline.index(opened(path)), backbone.tokenizer
+    others = [token for token in range(len(tokenizer)) if token != tokenizer.eos_token_id]
+    with pytest.warns(UserWarning, match="an answer is empty"):
+        answers = pipeline.ask_many(index, ["Is it day?"], suppress_tokens=others)
+    assert answers[0].text == ""

@@ -26,7 +26,7 @@ from x2l.cache import filled_cache, next_position
 from x2l.engine.hooks import outputs_of
 from x2l.engine.observing import observed
 from x2l.engine.weighing import CAN_WEIGH, weighed
-from x2l.engine.words import unknown_words
+from x2l.engine.words import unknown_words, vocabulary
 from x2l.interfaces import Backbone
 from x2l.rotary import rotate
 from x2l.types import KV, Chunk, Geometry, Memory, Observed, Question, X2LError
@@ -208,6 +208,10 @@ class LanguageModelBackbone(Backbone):
 
     def unknown_words(self, text: str) -> list[str]:
         return unknown_words(self.tokenizer, text)
+
+    @property
+    def vocabulary(self) -> str:
+        return vocabulary(self.tokenizer)
 
     def _inputs(self, ids: Int[Tensor, " tokens"], cache: DynamicCache) -> dict[str, Any]:
         """Arguments that make a transformers model read `ids` behind `cache`."""
