@@ -348,3 +348,21 @@ def test_entry_points_of_installed_packages_are_methods(tmp_path, monkeypatch):
     assert "other_package:Absent" in error_of(registry.get, "oracle", "absent")
     assert "SyntaxError" in error_of(registry.get, "oracle", "broken")
     registry._from_entry_points.cache_clear()
+
+
+def test_what_a_backbone_lacks_is_told_with_what_fits_it():
+    @registry.register("own")
+    @dataclass
+    class Own(Compressor):
+        requires = frozenset({"attention"})
+
+        def encode(self, backbone, prefix, chunks, ratios):
+            return iter(())
+
+    vst = registry.build("compressor", "vst")
+    registry.require_provided(vst, {"vst"}, "a model")
+    for provides, fitting in (({"unrotated_keys"}, "identity, mean_pool"), ({"attention"}, "identity, own")):
+        with pytest.raises(X2LError) as caught:
+            registry.require_provided(vst, provides, "a model")
+        expected = f"compressor vst: needs vst, which a model does not provide, expected one of {fitting}"
+        assert str(caught.value) == expected

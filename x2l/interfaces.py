@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,11 @@ class Backbone(ABC):
     """Raw tokens that a token of the densest level stands for on which the model was trained."""
     proportional: Proportional = OFF
     """How tokens of a cache are weighed that stand for many; a pipeline sets it (`weighing`)."""
+    num_positions: int | None = None
+    """Most tokens that the model was made to read; None: it does not say."""
+    num_read: int = 0
+    """Tokens in the longest memory since one was begun."""
+    _is_told: bool = False
     built_from: Mapping[str, Any] | None = None
     """The {name, **fields} that `registry.build` made it from."""
 
@@ -89,6 +95,18 @@ class Backbone(ABC):
     def require_weighing(self) -> None:
         """Raise X2LError if the attention of this backbone takes no bias."""
         raise X2LError(f"proportional: {type(self).__name__} cannot weigh cached tokens, expected beta 0")
+
+    def warn_if_too_long(self, num_tokens: int) -> None:
+        """Warn, once, of more tokens than the model has positions."""
+        limit = self.num_positions
+        if limit is None or num_tokens <= limit or self._is_told:
+            return
+        self._is_told = True
+        warnings.warn(
+            f"{num_tokens:,} tokens are read, the model has {limit:,} positions: what lies beyond may be "
+            "wrong (fewer frames, higher ratios or a shorter question are less to read)",
+            stacklevel=2,
+        )
 
     @property
     @abstractmethod
@@ -177,6 +195,11 @@ class Backbone(ABC):
     def unknown_words(self, text: str) -> list[str]:
         """Words of `text` that the backbone's tokenizer cannot represent (none for byte-level ones)."""
         return []
+
+    @property
+    def vocabulary(self) -> str:
+        """What it knows where there are unknown words: how many, and where they are listed."""
+        return "the words of its tokenizer"
 
     @abstractmethod
     def logits(self, ids: Int[Tensor, " tokens"], cache: DynamicCache) -> Float[Tensor, "tokens vocab"]:

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache, partial
 from importlib import import_module
@@ -153,6 +153,25 @@ def name_of(cls: type) -> str:
 def slot_of(cls: type) -> str | None:
     """The slot whose ABC `cls` is or subclasses."""
     return next((name for name, base in _bases.items() if issubclass(cls, base.abc)), None)
+
+
+def require_provided(method: Any, provides: Collection[str], by: str) -> None:
+    """Raise X2LError, naming methods that fit, if a method requires more than is provided by `by`."""
+    if not (missing := {*method.requires} - {*provides}):
+        return
+    slot = slot_of(type(method))
+    fitting = [name for name in names(slot) if _fits(slot, name, provides)]
+    raise X2LError(
+        f"{slot} {name_of(type(method))}: needs {', '.join(sorted(missing))}, which {by} does not provide, "
+        f"expected one of {', '.join(fitting) or '(none)'}"
+    )
+
+
+def _fits(slot: str, name: str, provides: Collection[str]) -> bool:
+    try:
+        return get(slot, name).requires <= {*provides}
+    except X2LError:  # of another package, which cannot be imported
+        return False
 
 
 def summary(slot: str, name: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +221,38 @@ def test_a_chunk_is_frames_or_a_scene(refused, folder, value):
     assert "chunk_frames: expected" in line and "scenes" in line
 
 
+def test_check_tells_what_an_index_holds_and_what_is_damaged(ok, refused, folder, tmp_path):
+    index = tmp_path / "index"
+    ok("index", folder / "needles.mp4", "-o", index, "--chunk-frames", 2, *with_model(folder))
+    held = json.loads(ok("check", index, "--json"))
+    assert held["verified"] and held["bytes"] == sum(path.stat().st_size for path in index.iterdir())
+    assert (held["chunks"], held["frames"], held["end_s"]) == (
+        NUM_CHUNKS,
+        NUM_CHUNKS * FRAMES_PER_CHUNK,
+        11.0,
+    )
+    per_chunk, per_token = FRAMES_PER_CHUNK * TOKENS_PER_FRAME, tiny_backbone().geometry.bytes_per_token
+    low = NUM_CHUNKS * per_chunk // 2
+    high = 2 * per_chunk // 2 + (NUM_CHUNKS - 2) * per_chunk // 8  # the first and the last chunk are at 2x
+    assert held["levels"] == {
+        "2x": {"tokens": low, "bytes": low * per_token},
+        "8x": {"tokens": high, "bytes": high * per_token},
+    }
+    assert held["video"]["file"] == "needles.mp4" and held["video"]["sampling"]["fps"] == 1.0
+    text = ok("check", index)
+    assert "every tensor is what was written" in text and f"{low} tokens" in text
+    assert held["backbone"] in text and "needles.mp4" in text and "fps 1.0" in text
+
+    tensors = index / "tensors.safetensors"
+    *most, last = tensors.read_bytes()
+    tensors.write_bytes(bytes([*most, last ^ 1]))
+    for command in (["check", index], ["ask", index, QUESTION, "--quiet"]):
+        line = refused(*command)
+        assert str(tensors) in line and "prefix values" in line and "damaged" in line
+    assert ok("ask", index, QUESTION, "--no-verify", "--quiet", "--max-new-tokens", 4)
+    assert "is a video" in refused(*asking(folder), QUESTION, "--no-verify")
+
+
 def test_options_that_an_index_cannot_honour_are_refused(refused, ok, folder, tmp_path):
     index = tmp_path / "index"
     ok("index", folder / "needles.mp4", "-o", index, "--chunk-frames", 2, *with_model(folder))
@@ -334,6 +367,7 @@ def test_wrong_files_of_questions_are_named(refused, folder, tmp_path, text, exp
         (["--plugin", "absent.py"], ["absent.py", "no such file"]),
         (["--reader", "decor"], ["reader 'decor'", "did you mean 'decord'?"]),
         (["--fps", "0"], ["sampling.fps"]),
+        (["--num-frames", "99999999999"], ["sampling.num_frames", "10,000,000", "99999999999"]),
         (["--fps", "1", "--num-frames", "3"], ["--fps", "--num-frames"]),
         (["--dtype", "fp8"], ["--dtype", "fp16"]),
         (["--device", "nonsense"], ["device 'nonsense'"]),
@@ -368,6 +402,23 @@ def test_wrong_sources_are_named(refused, folder, tmp_path):
     assert "File name too long" in refused("index", "Is it day or night? " * 20, "-o", tmp_path / "index")
 
 
+def test_a_url_is_quoted_as_it_is_and_said_to_be_no_file(refused, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    video, url = folder / "needles.mp4", "https://example.com/v.mp4?a=1"
+    for command in (
+        ["ask", url, QUESTION],
+        ["chat", url],
+        ["index", url, "-o", "index"],
+        ["index", video, "-o", url],
+        ["check", url],
+        ["ask", video, "--questions", url],
+        ["ask", video, QUESTION, "--recipe", url],
+        ["needles", "--out", url],
+    ):
+        assert f"{url}: is a URL, expected a path on this machine" in refused(*command)
+    assert not list(tmp_path.iterdir())
+
+
 def raising(error):
     def index(*_):
         raise error
@@ -379,6 +430,8 @@ def raising(error):
     ("error", "expected"),
     [
         (torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB"), "--max-frames"),
+        (MemoryError("Unable to allocate 745. GiB for an array"), "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out of memory"),
         (PermissionError(13, "Permission denied", "locked.mp4"), "locked.mp4: Permission denied"),
     ],
 )
@@ -424,7 +477,17 @@ def test_lost_frames_are_told(x2l, folder, tmp_path):
 def test_words_that_the_model_does_not_know_are_told_on_stderr(x2l, folder):
     code, out, err = x2l(*asking(folder), "How many zebras appear?", "--json")
     assert code == 0 and json.loads(out)
-    assert "x2l: warning: " in err and "zebras" in err
+    listed = folder / "model" / "tokenizer.json"
+    num_words = len(tiny_backbone().tokenizer)
+    assert f"x2l: warning: words that the backbone does not know: zebras; it knows {num_words} words" in err
+    assert str(listed) in err and json.loads(listed.read_text())["model"]["vocab"]
+
+
+def test_warnings_are_told_whatever_python_is_told_to_ignore(x2l, folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as PYTHONWARNINGS=ignore does
+        code, _, err = x2l(*asking(folder), "How many zebras appear?", "--quiet")
+    assert code == 0 and err.startswith("x2l: warning: ") and "zebras" in err
 
 
 def test_quiet_prints_the_answer_alone(x2l, folder):

@@ -3,7 +3,7 @@
 import json
 import runpy
 import weakref
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -20,10 +20,13 @@ from x2l.cache import assemble
 from x2l.cli import main
 from x2l.cli.app import x2l
 from x2l.compressors.identity import Identity
+from x2l.compressors.low_resolution import LowResolution
 from x2l.compressors.mean_pool import MeanPool
 from x2l.compressors.vst import VST
-from x2l.costs.dry_run import PaperBackbone, dry_run
+from x2l.costs.counting import PaperRun
+from x2l.costs.dry_run import dry_run
 from x2l.costs.flops import DecoderSizes, TowerSizes, auto_encoder, mlp, paper_prefill_flops
+from x2l.costs.paper import PaperBackbone
 from x2l.costs.sizes import BackboneSizes
 from x2l.engine.reading import ReadingBackbone
 from x2l.networks.auto_encoder import SpatioTemporalEncoder
@@ -308,7 +311,10 @@ def test_plans_of_what_cannot_be_planned_are_refused(capsys):
         (["--set", "sampling.fps=1"], "expected one of compressor, selector, ratios"),
         (["--frame-size", "wide"], "--frame-size: expected width and height such as 640x360"),
         (["--backbone", "video_xl_2", "--chunk-frames", "10"], "expected a multiple of 4 for Video-XL-2-7B"),
-        (["--backbone", "qwen3_vl", "--set", "compressor=vst"], "compressor: needs vst, which Qwen3-VL-8B"),
+        (
+            ["--backbone", "qwen3_vl", "--set", "compressor=vst"],
+            "compressor vst: needs vst, which Qwen3-VL",
+        ),
     ):
         assert main(["estimate", "--frames", "99", *args]) == 2
         assert expected in capsys.readouterr().err
@@ -347,3 +353,53 @@ def test_one_pass_is_that_much_less_than_two_on_a_7b(frames, passes, memory, mos
         for compressor in (VST(passes=passes, memory=memory), VST())
     )
     assert most - 0.05 < one / two < most
+
+
+@dataclass
+class Growing(MeanPool):
+    """Keeps more of later chunks: a shorter video does not tell how much of a longer one."""
+
+    def encode(self, backbone, prefix, chunks, ratios):
+        for number, chunk in enumerate(super().encode(backbone, prefix, chunks, ratios)):
+            kept = slice(1 + number.bit_length())
+            yield replace(chunk, levels={ratio: kv.part(kept) for ratio, kv in chunk.levels.items()})
+
+
+@pytest.mark.parametrize(
+    ("model", "compressor", "ratios", "chunk_frames"),
+    [
+        ("video_xl", VST(), (2, 32), 10),
+        ("video_xl", VST(edge_ratio=None), (3, 7), 3),  # summary tokens are placed anew after 7 chunks
+        ("x2l_tiny", VST(passes="joint", memory="high"), (2, 32), 7),
+        ("x2l_tiny", LowResolution(), (4, 8), 10),
+        ("qwen2_5_vl", MeanPool(memory="compressed", edge_ratio=2), (2, 32), 4),
+        ("video_xl_2", MeanPool(), (2, 8), 12),  # chunks cut blocks
+        ("x2l_tiny", Growing(), (4, 8), 10),
+    ],
+)
+@pytest.mark.parametrize("rest", [0, 1])
+def test_a_long_video_is_counted_to_the_same_number(model, compressor, ratios, chunk_frames, rest):
+    sizes = published_sizes(model).at(360, 640, 512)
+    run = PaperRun(sizes, compressor, ratios, chunk_frames, "bfloat16")
+    num_frames = 60 * chunk_frames + rest * sizes.frames_per_step
+    one_by_one, long = run._counted(num_frames), run.count(num_frames)
+    assert replace(long, chunks=()) == replace(one_by_one, chunks=())
+    kept = [
+        [{ratio: level.num_tokens for ratio, level in chunk.levels.items()} for chunk in counts.chunks]
+        for counts in (long, one_by_one)
+    ]
+    assert kept[0] == kept[1]
+
+
+def test_equal_chunks_of_a_million_frames_are_counted_once(monkeypatch, capsys):
+    drawn, chunk = [], PaperBackbone.chunk
+    monkeypatch.setattr(PaperBackbone, "chunk", lambda *args: drawn.append(args) or chunk(*args))
+    assert main(["estimate", "--backbone", "video_xl", "--frames", "1000000", "--json"]) == 0
+    assert len(drawn) < 100
+    sheet = json.loads(capsys.readouterr().out)
+    # 100,000 chunks of 1,440 tokens; the first, the last and the three of the plan are at 2x.
+    assert sheet["num_chunks"] == 100_000 and sheet["visual_tokens"] == 144_000_000
+    assert sheet["level_tokens"] == {"2": 72_000_000, "32": 2 * 720 + 99_998 * 45}
+    assert sheet["hybrid_tokens"] == 4 * 720 + 99_996 * 45
+    assert main(["estimate", "--frames", "99999999999"]) == 2
+    assert "--frames" in capsys.readouterr().err

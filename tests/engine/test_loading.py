@@ -3,11 +3,14 @@
 import json
 import shutil
 
+import peft
 import pytest
 import torch
 from models import save, tiny_backbone
 from safetensors.torch import load_file, save_file
+from stock_models import checkpoint
 
+from x2l import registry
 from x2l.backbones.video_xl import VideoXL
 from x2l.types import X2LError
 
@@ -127,3 +130,48 @@ def test_a_tower_that_does_not_fit_is_one_line(folder, tmp_path):
     with pytest.raises(X2LError, match=r"model cannot be loaded, ") as caught:
         VideoXL.from_pretrained(str(folder))
     assert "\n" not in str(caught.value)
+
+
+def adapters_of(network, base, folder) -> torch.nn.Module:
+    """Writes adapters of random weights as peft does; the network with them merged into it."""
+    config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    adapted = peft.get_peft_model(network, config)
+    adapted.peft_config["default"].base_model_name_or_path = str(base)
+    adapted.save_pretrained(folder)
+    return adapted.merge_and_unload()
+
+
+@pytest.mark.parametrize("name", ["x2l_tiny", "qwen2_5_vl"])
+def test_adapters_are_loaded_on_their_base(name, folder, tmp_path):
+    if name == "qwen2_5_vl":
+        folder = tmp_path / "stock"
+        folder.mkdir()
+        checkpoint(name, folder)
+    base = registry.build("backbone", {"name": name, "model": str(folder)})
+    again = registry.build("backbone", {"name": name, "model": str(folder)})
+    expected = adapters_of(again.model, folder, tmp_path / "adapters")
+    adapted = registry.build("backbone", {"name": name, "model": str(tmp_path / "adapters")})
+    state, differ = adapted.model.state_dict(), []
+    for key, weight in expected.state_dict().items():
+        assert torch.equal(state[key], weight)
+        differ += [key] * (not torch.equal(base.model.state_dict()[key], weight))
+    assert {key.split(".")[-2] for key in differ} == {"q_proj", "v_proj"}
+    assert adapted.identity.startswith(f"{base.identity}, adapter ")
+    assert adapted.encode_text("the").equal(base.encode_text("the"))
+
+
+def test_adapters_that_cannot_be_loaded_are_named(folder, tmp_path):
+    adapters = tmp_path / "adapters"
+    adapters_of(tiny_backbone(hidden_size=32).model, folder, adapters)
+    with pytest.raises(X2LError, match=r"backbone.model: .*adapters cannot be merged into its base"):
+        VideoXL.from_pretrained(str(adapters))
+    adapters_of(tiny_backbone(num_hidden_layers=4).model, folder, adapters)
+    with pytest.raises(X2LError, match=r"adapters does not fit its base, 4 weights such as .*layers.3"):
+        VideoXL.from_pretrained(str(adapters))
+    adapters_of(tiny_backbone().model, tmp_path / "nowhere", adapters)
+    with pytest.raises(X2LError, match=r"base_model_name_or_path of .*nowhere' is neither"):
+        VideoXL.from_pretrained(str(adapters))
+    adapters_of(tiny_backbone().model, folder, adapters)
+    (adapters / "adapter_model.safetensors").rename(adapters / "adapter_model.bin")
+    with pytest.raises(X2LError, match=r"lacks adapter_model\.safetensors"):
+        VideoXL.from_pretrained(str(adapters))

@@ -1,5 +1,6 @@
 """The pipeline itself: who is asked what, and features that are added to an index later."""
 
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +23,7 @@ from x2l.recipe import Recipe, build_pipeline
 from x2l.selectors.constant import Constant
 from x2l.selectors.random import Random
 from x2l.selectors.top_k import TopK
-from x2l.types import X2LError
+from x2l.types import Question, X2LError
 from x2l.video import Sampling, open_video, stills_of
 
 FRAMES_PER_CHUNK = 2
@@ -116,9 +117,9 @@ def test_a_still_video_is_cut_into_tens(backbone):
 
 def test_a_backbone_that_tells_no_frames_apart_finds_no_scenes(tmp_path):
     backbone = stock_backbone("smolvlm", tmp_path)
-    with pytest.raises(X2LError, match="chunk_frames: scenes: needs frame_features, which smolvlm does not"):
+    with pytest.raises(X2LError, match=r"chunker scenes: needs frame_features, .* expected one of fixed"):
         pipeline_of(backbone, Scenes(), MeanPool())
-    with pytest.raises(X2LError, match="chunk_frames: scenes: needs frame_features"):
+    with pytest.raises(X2LError, match="chunker scenes: needs frame_features"):
         build_pipeline(Recipe(compressor={"name": "mean_pool"}, chunk_frames="scenes"), backbone)
 
 
@@ -189,3 +190,45 @@ def test_a_second_feed_is_refused_and_not_lost(backbone, path):
     queue += clips[2:]
     with pytest.raises(X2LError, match="encode: the video ended with its last clip"):
         list(encoding)
+
+
+def warned(call) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    return [str(warning.message) for warning in caught if "positions" in str(warning.message)]
+
+
+@pytest.mark.parametrize("compressor", [VST(), MeanPool()], ids=["vst", "mean_pool"])
+def test_more_tokens_than_positions_are_told_once_with_both_numbers(path, compressor):
+    """A model remembers what VSTs keep of a video, and all of one whose finished KVs are compressed."""
+    index = pipeline_of(tiny_backbone(), compressor=compressor).index(opened(path))
+    kept = sum(chunk.levels[2].num_tokens for chunk in index.chunks)
+    tokens = index.prefix.num_tokens + (kept if isinstance(compressor, VST) else index.num_visual_tokens)
+    short, enough = (
+        pipeline_of(tiny_backbone(max_position_embeddings=limit), compressor=compressor)
+        for limit in (tokens - 1, tokens)
+    )
+    (message,) = warned(lambda: [short.index(opened(path)) for _ in range(2)])
+    assert f"{tokens} tokens are read, the model has {tokens - 1} positions" in message
+    assert not warned(lambda: enough.index(opened(path)))
+
+
+def test_a_question_counts_too(path):
+    pipeline = pipeline_of(tiny_backbone(max_position_embeddings=1000))
+    index = pipeline.index(opened(path))
+    short, long = Question("Is it day?"), Question("day " * 990)
+    assert not warned(lambda: pipeline.ask(index, short, max_new_tokens=1))
+    (message,) = warned(lambda: pipeline.ask_many(index, [long, short, long], max_new_tokens=1))
+    cached = assemble(index, pipeline.plan(long, index), pipeline.backbone).get_seq_length()
+    tokens = cached + len(pipeline.backbone.encode_question(long))
+    assert tokens > 1000 and f"{tokens:,} tokens are read, the model has 1,000 positions" in message
+
+
+def test_an_empty_answer_is_told(backbone, path):
+    pipeline = pipeline_of(backbone)
+    index, tokenizer = pipeline.index(opened(path)), backbone.tokenizer
+    others = [token for token in range(len(tokenizer)) if token != tokenizer.eos_token_id]
+    with pytest.warns(UserWarning, match="an answer is empty"):
+        answers = pipeline.ask_many(index, ["Is it day?"], suppress_tokens=others)
+    assert answers[0].text == ""

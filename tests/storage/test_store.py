@@ -1,6 +1,7 @@
 """An index on disk: bit-identical, shared tensors once, atomic, and clear about what is wrong."""
 
 import json
+import os
 from dataclasses import dataclass, replace
 
 import pytest
@@ -100,6 +101,20 @@ def test_any_kv_survives(tmp_path_factory, tokens, dtype, axes, per_head, rotate
     folder = tmp_path_factory.mktemp("any") / "index"
     store.save(replace(make_index(dtype), prefix=kv), folder)
     assert_equal_kv(kv, store.load(folder).prefix)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["bool", "uint8", "int16", "int32", "uint64", "float64", "float8_e4m3fn", "complex64"]
+)
+@pytest.mark.parametrize("shape", [(), (0, 3), (2, 3)])
+def test_features_of_any_type_and_shape_survive(tmp_path, dtype, shape):
+    feature = torch.randint(0, 2, shape).to(getattr(torch, dtype))
+    index = make_index(num_chunks=1)
+    index = replace(index, chunks=(replace(index.chunks[0], features={"mine": {"a": feature}}),))
+    store.save(index, tmp_path / "index")
+    loaded = store.load(tmp_path / "index").chunks[0].features["mine"]["a"]
+    assert loaded.dtype == feature.dtype and loaded.shape == feature.shape
+    assert torch.equal(bits(loaded.flatten()), bits(feature.flatten()))
 
 
 def test_views_of_one_buffer_and_transposed_tensors_survive(tmp_path):
@@ -241,7 +256,7 @@ def test_a_manifest_that_is_not_text_is_named(saved):
 def test_another_format_version_is_named_with_both(saved):
     edit_manifest(saved, format_version=1)
     message = error_of(store.load, saved)
-    assert "format_version 1" in message and "expected 2" in message
+    assert "format_version 1" in message and "expected one of (2, 3)" in message
 
 
 def test_an_edited_or_swapped_manifest_is_found(saved, tmp_path):
@@ -269,6 +284,88 @@ def test_a_missing_or_damaged_tensor_file_is_named(saved):
     assert store.TENSORS in error_of(store.load, saved)
     path.unlink()
     assert f"{store.TENSORS}: missing" in error_of(store.load, saved)
+
+
+def everything(index: VideoIndex) -> None:
+    """Reads all tensors, as answers do."""
+    for chunk in index.chunks:
+        for level in chunk.levels.values():
+            level.materialise()
+
+
+def flip(path, byte: int, bit: int = 0) -> None:
+    data = bytearray(path.read_bytes())
+    data[byte] ^= 1 << bit
+    path.write_bytes(data)
+
+
+@given(
+    place=st.floats(0, 1, exclude_max=True),
+    bit=st.integers(0, 7),
+    name=st.sampled_from([store.TENSORS, store.MANIFEST]),
+)
+def test_no_flipped_bit_is_answered_from(tmp_path_factory, place, bit, name):
+    path = tmp_path_factory.mktemp("flipped") / "index" / name
+    store.save(make_index(), path.parent)
+    flip(path, int(place * path.stat().st_size), bit)
+    assert str(path.parent) in error_of(lambda: everything(store.load(path.parent)))
+    assert str(path.parent) in error_of(store.verify, path.parent)
+
+
+def byte_of(path, tensor: torch.Tensor) -> int:
+    return path.read_bytes().index(bits(tensor).numpy().tobytes())
+
+
+def test_file_and_chunk_are_named_when_a_damaged_tensor_is_first_read(saved):
+    index, path = store.load(saved), saved / store.TENSORS
+    middle, last = (index.chunks[i].levels[2].materialise() for i in (1, 2))
+    assert store.verify(saved)
+    for place in [byte_of(path, tensor) for tensor in (middle.values, last.keys)]:
+        flip(path, place)
+    damaged = store.load(saved)
+    damaged.chunks[1].levels[32].materialise()
+    for _ in range(2):
+        message = error_of(damaged.chunks[1].levels[2].materialise)
+        assert str(path) in message and "chunk 1 2x values: damaged" in message
+    message = error_of(store.verify, saved)
+    assert str(path) in message and message.endswith("damaged: chunk 1 2x values, chunk 2 2x keys")
+    everything(store.load(saved, verify=False))
+
+
+def test_features_are_verified_where_they_are_read(saved):
+    feature = store.load(saved).chunks[2].features["similarity{}"]["embedding"]
+    flip(saved / store.TENSORS, byte_of(saved / store.TENSORS, feature))
+    assert "chunk 2 oracle 0 embedding: damaged" in error_of(store.load, saved)
+    store.load(saved, verify=False)
+
+
+def test_an_index_of_version_2_has_no_checksums_and_is_read(tmp_path, monkeypatch):
+    manifest = store._Writer.manifest
+
+    def without_checksums(writer, index):
+        return {key: value for key, value in manifest(writer, index).items() if key != store.CHECKSUMS}
+
+    index = make_index()
+    monkeypatch.setattr(store._Writer, "manifest", without_checksums)
+    monkeypatch.setattr(store, "FORMAT_VERSION", 2)
+    store.save(index, tmp_path / "index")
+    manifest_file = tmp_path / "index" / store.MANIFEST
+    body = json.loads(manifest_file.read_text())
+    del body["tensors_header"]
+    manifest_file.write_text(json.dumps(body))
+    assert_equal_index(index, store.load(tmp_path / "index"))
+    assert not store.verify(tmp_path / "index")
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_all_files_follow_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        store.save(make_index(), tmp_path / "index")
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "index").iterdir()}
+    assert modes == {0o666 & ~umask}
 
 
 @dataclass

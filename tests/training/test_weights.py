@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -115,6 +116,15 @@ def test_training_changes_the_compressor_and_nothing_else(trained, folder):  # n
     assert all(torch.equal(before[name], after[name]) for name in before)
     stored = torch.load(trained / "last.ckpt", weights_only=True)["state_dict"]
     assert {*stored} == {"parts.compressor.query"}
+
+
+def test_whatever_a_training_writes_follows_the_umask(trained):
+    umask = os.umask(0)
+    os.umask(umask)
+    files = [path for path in trained.rglob("*") if path.is_file()]
+    assert {path.name for path in files} > {"trained.safetensors", "model.safetensors", "config.json"}
+    odd = [path.name for path in files if path.stat().st_mode & 0o777 != 0o666 & ~umask]
+    assert not odd
 
 
 def test_adapters_and_a_compressor_learn_together(folder, tmp_path):  # noqa: F811

@@ -12,6 +12,7 @@ import click
 from x2l import __version__
 from x2l.cli.ask import ask
 from x2l.cli.chat import chat
+from x2l.cli.check import check
 from x2l.cli.estimate import estimate
 from x2l.cli.eval import evaluate
 from x2l.cli.fit import fit
@@ -35,7 +36,7 @@ def x2l() -> None:
     """
 
 
-for command in (ask, chat, index, estimate, methods, needles, evaluate, fit):
+for command in (ask, chat, index, check, estimate, methods, needles, evaluate, fit):
     x2l.add_command(command)
 
 # The name of `estimate` until 0.1: plans are what answers have.
@@ -52,6 +53,8 @@ def main(args: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if args is None else args)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
+        # Those of x2l are messages to its user, whatever PYTHONWARNINGS says of others.
+        warnings.filterwarnings("default", module=r"x2l\b")
         return _run(args or ["--help"])
 
 
@@ -67,22 +70,26 @@ def _run(args: list[str]) -> int:
         return INTERRUPTED
     except PermissionError as error:
         return _refuse(f"{error.filename}: {error.strerror}")
-    except RuntimeError as error:  # click's own, above, is one too
+    except (MemoryError, RuntimeError) as error:  # click's own, above, is one too
         if not _is_out_of_memory(error):
             raise
         return _refuse(f"{_MEMORY}: {error}")
 
 
 _MEMORY = (
-    "out of memory on the device, `x2l estimate` tells what is needed; "
+    "out of memory, `x2l estimate` tells what is needed; "
     "less is with --dtype bf16, --max-frames or a smaller backbone.max_pixels"
 )
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Without importing torch, which a process that ran out of its memory has done."""
+def _is_out_of_memory(error: Exception) -> bool:
+    """On the device, or (an error of no class of its own where it is torch's) on the host.
+
+    Without importing torch, which a process that ran out of its memory has done.
+    """
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+    on_device = torch is not None and isinstance(error, torch.OutOfMemoryError)
+    return on_device or isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _refuse(message: str) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from x2l.cli.options import Options, generation_options, shared_options
+from x2l.cli.options import Options, generation_options, shared_options, verify_option
 
 
 @click.command(short_help="Ask about a video file or an index.")
@@ -24,6 +24,7 @@ from x2l.cli.options import Options, generation_options, shared_options
 @click.option(
     "--stream/--no-stream", default=None, help="Show the answer while it is written (terminals do)."
 )
+@verify_option
 @shared_options
 def ask(
     source: str,
@@ -33,6 +34,7 @@ def ask(
     generation: dict[str, Any],
     letters: bool,
     stream: bool | None,
+    verify: bool,
     options: Options,
 ) -> None:
     """Answer QUESTION about SOURCE, a video file, a folder of pictures or the directory of an index.
@@ -57,7 +59,7 @@ def ask(
     from x2l.types import Question
 
     asked = questions_about(source, file) if file else [Question(question)]
-    pipeline, index = setup.open_source(source, options)
+    pipeline, index = setup.open_source(source, options, verify)
     is_shown = sys.stdout.isatty() if stream is None else stream
     if question is not None and is_shown and not (as_json or letters):
         shown = pipeline.ask(index, asked[0], on_text=partial(click.echo, nl=False), **generation)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from x2l.cli.options import Options, generation_options, shared_options
+from x2l.cli.options import Options, generation_options, shared_options, verify_option
 
 if TYPE_CHECKING:
     from x2l.types import Answer
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 @click.command(short_help="A conversation about a video file or an index.")
 @click.argument("source")
 @generation_options
+@verify_option
 @shared_options
-def chat(source: str, generation: dict[str, Any], options: Options) -> None:
+def chat(source: str, generation: dict[str, Any], verify: bool, options: Options) -> None:
     """Ask about SOURCE (a video file, pictures or the directory of an index), one line after the other.
 
     Questions come from the terminal or from standard input. Every question knows the turns before it; its
@@ -25,7 +26,7 @@ def chat(source: str, generation: dict[str, Any], options: Options) -> None:
     from x2l.cli import setup
     from x2l.types import Question
 
-    pipeline, index = setup.open_source(source, options)
+    pipeline, index = setup.open_source(source, options, verify)
     history: tuple[tuple[str, str], ...] = ()
     for text in _lines():
         if text == "/new":

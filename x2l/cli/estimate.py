@@ -21,7 +21,7 @@ PLANNED = ("compressor", "selector", "ratios")
 
 @click.command(short_help="Tokens, bytes and FLOPs on paper, for any model and length.")
 @click.option("--backbone", metavar="NAME", default="video_xl", show_default=True, help="Whose sizes.")
-@click.option("--frames", type=click.IntRange(min=1), required=True, help="Sampled frames of the video.")
+@click.option("--frames", type=click.IntRange(1, 10**7), required=True, help="Sampled frames of the video.")
 @click.option("--frame-size", metavar="WxH", default="640x360", show_default=True, help="Of the video.")
 @click.option("--chunk-frames", type=click.IntRange(min=1), help="Frames per chunk; by default the model's.")
 @click.option("--question-tokens", type=click.IntRange(min=1), default=64, show_default=True)

@@ -6,18 +6,12 @@ from pathlib import Path
 
 import click
 
-from x2l.cli.options import device_option, dtype_option, plugin_option
+from x2l.cli.options import device_option, dtype_option, out_option, plugin_option
 
 
 @click.command("eval", short_help="Measure the rows of a recipe on the same questions.")
 @click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--out",
-    metavar="DIR",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Results go here; a run that was stopped goes on from them.",
-)
+@out_option("Results go here; a run that was stopped goes on from them.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a field, by dotted key."
 )

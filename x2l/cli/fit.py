@@ -6,18 +6,12 @@ from pathlib import Path
 
 import click
 
-from x2l.cli.options import plugin_option, set_option
+from x2l.cli.options import out_option, plugin_option, set_option
 
 
 @click.command(short_help="Train a checkpoint from a recipe.")
 @click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--out",
-    metavar="DIR",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Checkpoints go here; a run that was stopped goes on from them.",
-)
+@out_option("Checkpoints go here; a run that was stopped goes on from them.")
 @click.option("--workers", type=click.IntRange(min=0), default=1, show_default=True, help="Data processes.")
 @set_option("Any field of the recipe, such as lr=1e-5; repeatable.")
 @plugin_option

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import click
 
@@ -20,9 +19,10 @@ def index(video: str, out: str, options: Options) -> None:
     The directory remembers the options: asking uses them unless it is given others.
     """
     from x2l.cli import report, setup
+    from x2l.config.paths import local_path
     from x2l.storage import store
 
-    store.require_replaceable(Path(out))
+    store.require_replaceable(local_path(out))
     recipe = setup.make_recipe(options)
     opened = setup.open_with(recipe, video, options)
     progress = not options.quiet

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
+from x2l.cli.options import out_option
+
 
 @click.command(short_help="Write needle videos with questions.")
-@click.option(
-    "--out", metavar="DIR", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder."
-)
+@out_option("Folder.")
 @click.option("--num", type=click.IntRange(min=1), default=10, show_default=True, help="Videos.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Equal seeds, equal videos."

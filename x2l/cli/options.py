@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from x2l.config.paths import local_path
 from x2l.precision import FULL_NAMES
 
 
@@ -106,11 +107,26 @@ def plugin_option(command: Callable) -> Callable:
     )(command)
 
 
+def out_option(help: str) -> Callable:
+    """Decorator: adds the required --out DIR as a Path."""
+    return click.option(
+        "--out",
+        metavar="DIR",
+        required=True,
+        type=click.Path(file_okay=False),
+        callback=lambda context, option, path: local_path(path),
+        help=help,
+    )
+
+
 def set_option(help: str) -> Callable:
     """Decorator: adds the repeatable --set KEY=VALUE as `assignments`."""
     return click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help=help)
 
 
+verify_option = click.option(
+    "--verify/--no-verify", default=True, help="Hold an index against its checksums; the default."
+)
 device_option = click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N.")
 dtype_option = click.option(
     "--dtype", type=click.Choice([*FULL_NAMES, *FULL_NAMES.values()]), help="Precision of the backbone."

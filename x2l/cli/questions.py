@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from x2l.cli.setup import is_index
+from x2l.config.paths import local_path
 from x2l.errors import X2LError
 from x2l.questions import read_questions
 from x2l.storage import store
@@ -17,9 +18,9 @@ def questions_about(source: str, file: str) -> list[Question]:
 
     Warns of questions about other videos. Raises X2LError if there are no others, or for a wrong file.
     """
-    path = Path(source)
+    path = local_path(source)
     name = store.load(path).spec.video.get("file") if is_index(path) else path.absolute().name
-    asked = read_questions(Path(file))
+    asked = read_questions(local_path(file))
     about = [question for video, question in asked if not video or PurePosixPath(video).name == name]
     if not about:
         raise X2LError(f"{file}: holds no question about {name}, expected one with this name as its video")

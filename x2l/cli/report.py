@@ -90,7 +90,7 @@ def answers_text(asked: Sequence[Question], answers: Sequence[Answer]) -> str:
 def index_text(index: VideoIndex, directory: str) -> str:
     frames = sum(chunk.num_frames for chunk in index.chunks)
     levels = ", ".join(f"{ratio}x" for ratio in index.ratios)
-    made = f"{len(index.chunks)} chunks of {frames} frames at {levels}, {_bytes(index.num_bytes)}"
+    made = f"{len(index.chunks)} chunks of {frames} frames at {levels}, {size(index.num_bytes)}"
     return f"{directory}  {made}\n{_spent(index.spec.seconds)}"
 
 
@@ -109,8 +109,8 @@ def _evidence_line(span) -> str:
 
 
 def _cache(answer: Answer) -> str:
-    kept = f"{answer.kv_tokens:,} tokens, {_bytes(answer.kv_bytes)}"
-    full = f"{answer.kv_tokens_full:,} tokens, {_bytes(answer.kv_bytes_full)}"
+    kept = f"{answer.kv_tokens:,} tokens, {size(answer.kv_bytes)}"
+    full = f"{answer.kv_tokens_full:,} tokens, {size(answer.kv_bytes_full)}"
     return f"KV cache  {kept}; uncompressed {full}; reduced by {100 * answer.cache_reduction:.1f} %"
 
 
@@ -150,7 +150,7 @@ def _finite(scores: Sequence[float] | None) -> list[float | None] | None:
     return None if scores is None else [score if math.isfinite(score) else None for score in scores]
 
 
-def _bytes(num_bytes: int) -> str:
+def size(num_bytes: int) -> str:
     """1,234 B, 12.3 kB, 4.5 MB, ..."""
     size = float(num_bytes)
     for unit in ("B", "kB", "MB"):

@@ -13,6 +13,7 @@ import transformers
 from x2l import registry
 from x2l.chunkers import make_chunker, spelling
 from x2l.cli.options import Options
+from x2l.config.paths import local_path
 from x2l.config.settings import read_settings
 from x2l.engine.loading import require_device
 from x2l.errors import X2LError
@@ -78,10 +79,10 @@ def open_with(recipe: Recipe, path: str, options: Options) -> Footage:
     Raises X2LError also for an option that is not for what there is at the path.
     """
     reader = options.reader or "auto"
-    if options.picture_fps and not is_stills(Path(path)):
+    if options.picture_fps and not is_stills(local_path(path)):
         raise X2LError(f"{path}: is no folder of pictures, --picture-fps is for one")
     video = open_video(path, recipe.sampling, reader, options.salvage, progress=not options.quiet)
-    if is_stills(Path(path)) and options.fps and not options.picture_fps:
+    if is_stills(local_path(path)) and options.fps and not options.picture_fps:
         rate = f"taken as {recipe.sampling.picture_fps:g} a second, --picture-fps tells another rate"
         click.echo(f"x2l: warning: {path}: its pictures are {rate}", err=True)
     if video.lost:
@@ -112,14 +113,19 @@ def _comparable(recipe: Recipe, key: str) -> Any:
     return recipe.to_mapping()[key]
 
 
-def open_source(source: str, options: Options) -> tuple[Pipeline, VideoIndex]:
-    """The pipeline that answers, and the index to ask: at `source`, or made of the video there."""
+def open_source(source: str, options: Options, verify: bool) -> tuple[Pipeline, VideoIndex]:
+    """The pipeline that answers, and the index to ask: at `source`, or made of the video there.
+
+    verify: whether an index is held against its checksums.
+    """
     progress = not options.quiet
-    if is_index(Path(source)):
-        index = store.load(source)
+    if is_index(local_path(source)):
+        index = store.load(source, verify)
         pipeline = make_pipeline(make_recipe_for(index, source, options), progress)
         require_same_weights(index, pipeline.compressor)
         return pipeline, index
+    if not verify:
+        raise X2LError(f"{source}: is a video, --no-verify is for an index")
     recipe = make_recipe(options)
     video = open_with(recipe, source, options)
     pipeline = make_pipeline(recipe, progress)

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from x2l.engine.chunkwise import ChunkCompressor
 from x2l.types import KV
@@ -48,9 +49,13 @@ def pooled(kv: KV, size: int) -> KV:
 def counts_of_groups(kv: KV, size: int) -> Float[Tensor, "*batch groups"]:
     """What every `size` neighbouring tokens stand for together; the last group may be shorter."""
     counts = torch.ones(kv.num_tokens) if kv.counts is None else kv.counts
-    return torch.stack([group.sum(dim=-1) for group in counts.split(size, dim=-1)], dim=-1)
+    return pad(counts, (0, -kv.num_tokens % size)).unflatten(-1, (-1, size)).sum(dim=-1)
 
 
 def mean_of_groups(x: Float[Tensor, "*shape tokens dim"], size: int) -> Float[Tensor, "*shape groups dim"]:
     """Mean over consecutive groups of `size` tokens; the last group may be shorter."""
-    return torch.stack([group.mean(dim=-2) for group in x.split(size, dim=-2)], dim=-2)
+    whole = x.shape[-2] // size * size
+    groups = x[..., :whole, :].unflatten(-2, (-1, size)).mean(dim=-2)
+    if whole == x.shape[-2]:
+        return groups
+    return torch.cat((groups, x[..., whole:, :].mean(dim=-2, keepdim=True)), dim=-2)

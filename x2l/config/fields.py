@@ -14,6 +14,7 @@ from inspect import get_annotations, signature
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
+from x2l.config.paths import local_path
 from x2l.errors import X2LError, unknown
 
 Build = Callable[[Any, str], Any]
@@ -98,7 +99,10 @@ def convert(value: Any, annotation: Any, path: str, builders: Builders) -> Any:
     if kind is float and isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
         return float(value)
     if kind is Path and isinstance(value, str):
-        return Path(value)
+        try:
+            return local_path(value)
+        except X2LError as error:
+            raise X2LError(f"{path}: {error}") from error
     if isinstance(value, bool) and kind in (int, float):
         raise _mismatch(value, annotation, path)
     if isinstance(kind, type) and not isinstance(value, kind):

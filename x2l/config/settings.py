@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from x2l.config.paths import local_path
 from x2l.errors import X2LError
 
 Built = TypeVar("Built")
@@ -17,7 +18,7 @@ Built = TypeVar("Built")
 def read_settings(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises X2LError naming the file if there is none."""
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        data = yaml.safe_load(local_path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise X2LError(f"recipe {path}: cannot be read, {error.__class__.__name__}") from error
     except yaml.YAMLError as error:

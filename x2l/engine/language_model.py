@@ -26,7 +26,7 @@ from x2l.cache import filled_cache, next_position
 from x2l.engine.hooks import outputs_of
 from x2l.engine.observing import observed
 from x2l.engine.weighing import CAN_WEIGH, weighed
-from x2l.engine.words import unknown_words
+from x2l.engine.words import unknown_words, vocabulary
 from x2l.interfaces import Backbone
 from x2l.rotary import rotate
 from x2l.types import KV, Chunk, Geometry, Memory, Observed, Question, X2LError
@@ -81,6 +81,10 @@ class LanguageModelBackbone(Backbone):
         return f"in memory@{digest.hexdigest()[:16]}"
 
     @property
+    def num_positions(self) -> int | None:
+        return getattr(self.decoder.config, "max_position_embeddings", None)
+
+    @property
     def tokens_per_frame(self) -> int | None:
         """None where it depends on the size of the frames."""
         return None
@@ -102,7 +106,9 @@ class LanguageModelBackbone(Backbone):
 
     def extend(self, memory: RotatedMemory | None, kv: KV) -> RotatedMemory:
         new = self.placed(kv, memory.num_tokens if memory else 0)
-        return new if memory is None else RotatedMemory.joined((memory, new))
+        extended = new if memory is None else RotatedMemory.joined((memory, new))
+        self.num_read = max(self.num_read if memory else 0, extended.num_tokens)
+        return extended
 
     def placed(self, kv: KV, num_cached: int) -> RotatedMemory:
         """`kv` as it stands behind so many cached tokens: rotated, here to its own positions.
@@ -202,6 +208,10 @@ class LanguageModelBackbone(Backbone):
 
     def unknown_words(self, text: str) -> list[str]:
         return unknown_words(self.tokenizer, text)
+
+    @property
+    def vocabulary(self) -> str:
+        return vocabulary(self.tokenizer)
 
     def _inputs(self, ids: Int[Tensor, " tokens"], cache: DynamicCache) -> dict[str, Any]:
         """Arguments that make a transformers model read `ids` behind `cache`."""

@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from x2l.config.settings import value_at
+from x2l.engine.adapters import adapter_identity, base_of, merged
 from x2l.networks.video_xl import VideoXLForCausalLM
 from x2l.networks.video_xl_2 import VideoXL2ForCausalLM
 from x2l.precision import FULL_NAMES
@@ -51,7 +52,7 @@ def load_video_xl(
     network, tokenizer, missing = _load(model, VideoXLForCausalLM, device, dtype, attention)
     _require_none([key for key in missing if "beacon_" not in key], "lacks", model)
     _start_vsts(network, missing)
-    return network.to(device), tokenizer
+    return merged(network, Path(model)).to(device), tokenizer
 
 
 def load_video_xl_2(
@@ -60,7 +61,7 @@ def load_video_xl_2(
     """Network and tokenizer of a Video-XL-2 checkpoint folder, as `load_video_xl`."""
     network, tokenizer, missing = _load(model, VideoXL2ForCausalLM, device, dtype, attention)
     _require_none(missing, "lacks", model)
-    return network.to(device), tokenizer
+    return merged(network, Path(model)).to(device), tokenizer
 
 
 Network = TypeVar("Network", bound=PreTrainedModel)
@@ -77,6 +78,8 @@ def _load(
     A tower that the folder does not hold is read from where its `mm_vision_tower` says.
     Raises X2LError for keys that nothing reads.
     """
+    if model is not None:
+        model = str(base_of(Path(model)))
     if model is None or not (Path(model) / "config.json").is_file():
         raise X2LError(f"backbone.model: {model!r} is not a checkpoint folder (no config.json in it)")
     check_dtype(dtype)
@@ -135,8 +138,9 @@ def _with_tower(network: PreTrainedModel, missing: list[str]) -> list[str]:
 def identity_of(network: PreTrainedModel, model: str) -> str:
     """Equal wherever the same weights lie: of a folder, and of the tower that was read from elsewhere."""
     tower = getattr(network, "tower_fingerprint", None)
-    weights = f"{network.config.model_type}@{checkpoint_fingerprint(Path(model))}"
-    return weights + (f", tower {tower}" if tower else "")
+    folder = base_of(Path(model))
+    weights = f"{network.config.model_type}@{checkpoint_fingerprint(folder)}"
+    return weights + (f", tower {tower}" if tower else "") + adapter_identity(Path(model))
 
 
 def load_stock(
@@ -144,12 +148,13 @@ def load_stock(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any], str]:
     """Network, tokenizer, settings of the video processor and identity of a checkpoint of transformers.
 
-    model: a checkpoint folder or the name of a model on the hub.
+    model: a checkpoint folder or the name of a model on the hub; of adapters on their base, too.
     Raises X2LError naming the model and what is wrong: not found, of another type, damaged, incomplete.
     """
     check_dtype(dtype)
     require_device(device)
-    folder = checkpoint_folder(model, "backbone.model")
+    given = checkpoint_folder(model, "backbone.model")
+    folder = base_of(given)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if config.model_type not in family.model_types:
@@ -166,8 +171,10 @@ def load_stock(
         if lacking := [name for name in family.needed_settings if not _has(settings, name)]:
             raise X2LError(f"the settings of its video processor lack {', '.join(lacking)}")
         identity = _identity(folder, config.model_type, settings, tokenizer.chat_template)
+        identity += adapter_identity(given)
     except Exception as error:  # a damaged file fails wherever it is read
         raise X2LError(f"backbone.model: {model} cannot be loaded, {one_line(error)}") from error
+    network = merged(network, given)
     return network.to(device), tokenizer, settings, identity
 
 

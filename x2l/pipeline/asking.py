@@ -35,8 +35,9 @@ def checked(question: Asked, index: VideoIndex, backbone: Backbone) -> Question:
     store.check(index, backbone)
     texts = [question.text, *question.options, *(text for turn in question.history for text in turn)]
     if unknown := dict.fromkeys(backbone.unknown_words(" ".join(texts))):
+        words = f"words that the backbone does not know: {', '.join(unknown)}"
         # 4: the caller of ask() or ask_many(), which no_grad wraps.
-        warnings.warn(f"words that the backbone does not know: {', '.join(unknown)}", stacklevel=4)
+        warnings.warn(f"{words}; it knows {backbone.vocabulary}", stacklevel=4)
     return question
 
 
@@ -75,7 +76,7 @@ def write(
     on_text: OnText,
     generation: dict[str, Any],
 ) -> str:
-    """The answer, decoded behind a cache; on_text is given it piece by piece.
+    """The answer, decoded behind a cache; on_text is given it piece by piece. Warns if it is empty.
 
     generation: as `repeatable` leaves it.
     """
@@ -84,10 +85,14 @@ def write(
     with clock.span("first_token"):
         inner = generation.pop("streamer", None) or (on_text and backbone.streamer(on_text))
         ids, streamer = backbone.encode_question(question), AtFirstToken(clock, inner)
+        backbone.warn_if_too_long(cache.get_seq_length() + len(ids))
         with _seeded(seed, backbone.device):
             text = backbone.generate(ids, cache, streamer=streamer, **generation)
     if on_text and inner is None:
         on_text(text)
+    if not text.strip():
+        # The same text for every question: it is told once.
+        warnings.warn("an answer is empty: the model ends it before its first word", stacklevel=4)
     return text
 
 
@@ -118,6 +123,7 @@ def letter_scores(
 ) -> Float[Tensor, " options"]:
     """Log-probability of each letter behind an opening bracket, among all of them."""
     prompt = [backbone.encode_question(question), backbone.encode_text("(")]
+    backbone.warn_if_too_long(cache.get_seq_length() + sum(map(len, prompt)))
     logits = backbone.logits(torch.cat(prompt), cache)[-1]
     return logits[letters].log_softmax(dim=-1)
 

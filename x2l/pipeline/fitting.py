@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any, get_args
+from collections.abc import Sequence
+from typing import get_args
 
 from x2l import registry
 from x2l.cache import Positions
@@ -13,9 +13,8 @@ from x2l.types import X2LError, check_ratios
 
 def check_fit(backbone: Backbone, compressor: Compressor, oracle: Oracle, chunker: Chunker) -> None:
     """Raise X2LError if the backbone does not provide what a part requires."""
-    for part in (compressor, *oracle.with_inner()):
-        _require(backbone, _name(part), part.requires)
-    _require(backbone, f"chunk_frames: {_name(chunker)}", chunker.requires)
+    for method in (compressor, *oracle.with_inner(), chunker):
+        registry.require_provided(method, backbone.provides, registry.name_of(type(backbone)))
 
 
 def check_levels(ratios: Sequence[int], positions: str) -> None:
@@ -23,13 +22,3 @@ def check_levels(ratios: Sequence[int], positions: str) -> None:
     check_ratios(ratios)
     if positions not in get_args(Positions):
         raise X2LError(f"positions: expected one of {get_args(Positions)}, got {positions!r}")
-
-
-def _require(backbone: Backbone, what: str, capabilities: Collection[str]) -> None:
-    if missing := {*capabilities} - backbone.provides:
-        needed = ", ".join(sorted(missing))
-        raise X2LError(f"{what}: needs {needed}, which {_name(backbone)} does not provide")
-
-
-def _name(method: Any) -> str:
-    return registry.name_of(type(method))

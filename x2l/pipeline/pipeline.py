@@ -61,6 +61,7 @@ class Pipeline:
             prefix = self.backbone.begin(video.facts)
             read = self.read(indexing.clips(video, lengths, "index", progress), prefix.num_tokens, clock)
             stored = tuple(indexing.in_host_memory(chunk) for chunk in self.encode(prefix, read))
+        self.backbone.warn_if_too_long(self.backbone.num_read)
         return VideoIndex(prefix.to("cpu"), stored, indexing.spec_of(self.backbone, recipe, video, clock))
 
     def read(self, clips: Iterable[Clip], position: int, clock: Clock | None = None) -> Iterator[Read]:

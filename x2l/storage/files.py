@@ -27,10 +27,16 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Opens a file that appears at `path` when it is complete. Raises X2LError if that cannot be."""
+    """Opens a file that appears at `path` when it is complete. Raises X2LError if that cannot be.
+
+    It may be read by whom the umask lets, whatever its writer says (safetensors: the owner alone).
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        partial.touch()
+        mode = partial.stat().st_mode
         yield partial
+        partial.chmod(mode)
         os.replace(partial, path)
     except OSError as error:
         raise X2LError(f"{path}: cannot be written, {error.strerror}") from error

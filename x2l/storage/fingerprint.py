@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
+ADAPTER_CONFIG = "adapter_config.json"
 _SAMPLE_BYTES = 1 << 20
 _TENSOR_SAMPLE_BYTES = 1 << 16
 
@@ -25,6 +26,16 @@ def file_fingerprint(path: Path) -> str:
 def checkpoint_fingerprint(folder: Path) -> str:
     """sha256 (16 hex digits) of a checkpoint's configuration and of the start of every tensor."""
     digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for path in sorted(folder.glob("*.safetensors")):
+        _update_with_weights(digest, path)
+    return digest.hexdigest()[:16]
+
+
+def adapter_fingerprint(folder: Path) -> str:
+    """sha256 (16 hex digits) of adapters' weights and configuration, wherever their base lies."""
+    config = json.loads((folder / ADAPTER_CONFIG).read_bytes())
+    config.pop("base_model_name_or_path", None)
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for path in sorted(folder.glob("*.safetensors")):
         _update_with_weights(digest, path)
     return digest.hexdigest()[:16]

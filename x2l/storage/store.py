@@ -1,14 +1,14 @@
 """A VideoIndex on disk: one safetensors file and a JSON manifest, read by memory map.
 
-A tensor that several levels share is stored once, and so is a KV that has several names. Everything
-is written beside its destination and renamed, so that an index is either complete or not there.
+A tensor that several levels share is stored once, and so is a KV that has several names. Each is called by
+what it is first written for, such as "chunk 3 2x keys", and has a checksum in the manifest. Everything is
+written beside its destination and renamed, so that an index is either complete or not there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -18,17 +18,23 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Protocol, runtime_checkable
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from x2l.config.paths import local_path
 from x2l.errors import X2LError
+from x2l.storage.tensor_file import TensorFile, checksum
 from x2l.types import KV, ChunkKV, Geometry, IndexSpec, Level, VideoIndex
 
 FORMAT = "x2l-index"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+READABLE = (2, 3)
+"""Format versions that are read; 2 has no checksums."""
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
+CHECKSUMS = "xxh3_64"
+"""Key of the manifest: of each tensor by its name. It is named after the hash: another one is another key."""
 
 
 @runtime_checkable
@@ -44,19 +50,17 @@ class HasIdentity(Protocol):
 
 @dataclass(frozen=True)
 class StoredLevel:
-    """A level on disk. Its sizes are known from the file's header; materialise() maps its tensors.
+    """A level on disk. Its sizes are known from the file's header; materialise() maps its tensors."""
 
-    The tensors are views of the mapped file: pages are read when they are used.
-    """
-
-    file: Any = field(repr=False)
+    file: TensorFile = field(repr=False)
     tensors: Mapping[str, str]
     rotated: bool
     num_tokens: int
     num_bytes: int
 
     def materialise(self) -> KV:
-        parts = {part: self.file.get_tensor(name) for part, name in self.tensors.items()}
+        """Raises X2LError naming file and chunk if a tensor is not what was written."""
+        parts = {part: self.file.tensor(name) for part, name in self.tensors.items()}
         return KV(**parts, rotated=self.rotated)
 
 
@@ -68,30 +72,43 @@ def save(index: VideoIndex, directory: str | Path) -> None:
 
     Raises X2LError if `directory` exists and is anything but an x2l index or empty.
     """
-    directory = Path(directory)
+    directory = local_path(directory)
     require_replaceable(directory)
     writer = _Writer()
     body = writer.manifest(index)
     with _complete_or_absent(directory) as partial:
         save_file(writer.tensors, partial / TENSORS, metadata={"manifest": _digest(body)})
         body["tensors_bytes"] = (partial / TENSORS).stat().st_size
+        body["tensors_header"] = TensorFile(partial / TENSORS).header_checksum()
         (partial / MANIFEST).write_text(json.dumps(body, indent=1), encoding="utf-8")
+        shutil.copymode(partial / MANIFEST, partial / TENSORS)  # safetensors' is the owner's alone
 
 
-def load(directory: str | Path) -> VideoIndex:
+def load(directory: str | Path, verify: bool = True) -> VideoIndex:
     """Read an index; levels stay on disk until they are materialised.
 
+    verify: hold each tensor against its checksum when it is first read; one of an index without any is not.
     Raises X2LError naming the file that is missing, damaged, or not of this format version.
     """
-    directory = Path(directory)
-    body = _read_manifest(directory / MANIFEST)
-    file = _open_tensors(directory / TENSORS, body)
-    levels = _levels(file, body["kvs"])
+    body, file = _open(local_path(directory), verify)
+    levels = {name: _stored_level(file, kv) for name, kv in body["kvs"].items()}
     return VideoIndex(
         prefix=levels[body["prefix"]].materialise(),
         chunks=tuple(_chunk(entry, levels, file) for entry in body["chunks"]),
         spec=IndexSpec(**{**body["spec"], "geometry": Geometry(**body["spec"]["geometry"])}),
     )
+
+
+def verify(directory: str | Path) -> bool:
+    """Hold everything in an index against its checksums; whether it has any.
+
+    Raises X2LError naming the file, and the tensors in it that are not what was written.
+    """
+    body, file = _open(local_path(directory))
+    if damaged := file.damaged():
+        others = f" and {len(damaged) - 10} others" if len(damaged) > 10 else ""
+        raise X2LError(f"{file.path}: damaged: {', '.join(damaged[:10])}{others}")
+    return CHECKSUMS in body
 
 
 def check(index: VideoIndex, backbone: HasIdentity) -> None:
@@ -106,7 +123,7 @@ def check(index: VideoIndex, backbone: HasIdentity) -> None:
 
 
 class _Writer:
-    """Collects tensors under names, each once."""
+    """Collects tensors under names, each once, with their checksums."""
 
     def __init__(self):
         self.tensors: dict[str, Tensor] = {}
@@ -118,38 +135,46 @@ class _Writer:
 
     def manifest(self, index: VideoIndex) -> dict[str, Any]:
         """The manifest of `index`; fills `tensors`."""
-        prefix = self._kv(index.prefix)
-        chunks = [self._chunk(chunk) for chunk in index.chunks]
+        prefix = self._kv(index.prefix, "prefix")
+        chunks = [self._chunk(chunk, f"chunk {i}") for i, chunk in enumerate(index.chunks)]
         body = {"format": FORMAT, "format_version": FORMAT_VERSION, "spec": asdict(index.spec)}
         body |= {"prefix": prefix, "chunks": chunks, "kvs": self.kvs}
+        body[CHECKSUMS] = {name: checksum(tensor) for name, tensor in self.tensors.items()}
         return json.loads(json.dumps(body))  # as it will be read back: lists, string keys
 
-    def _chunk(self, chunk: ChunkKV) -> dict[str, Any]:
+    def _chunk(self, chunk: ChunkKV, name: str) -> dict[str, Any]:
         return {
-            **{name: getattr(chunk, name) for name in _CHUNK_NUMBERS},
-            "levels": {str(ratio): self._kv(level) for ratio, level in chunk.levels.items()},
+            **{number: getattr(chunk, number) for number in _CHUNK_NUMBERS},
+            "levels": {
+                str(ratio): self._kv(level, f"{name} {ratio}x") for ratio, level in chunk.levels.items()
+            },
             "features": {
-                oracle: {name: self._tensor(tensor) for name, tensor in features.items()}
-                for oracle, features in chunk.features.items()
+                oracle: {
+                    feature: self._tensor(tensor, f"{name} oracle {i} {feature}")
+                    for feature, tensor in features.items()
+                }
+                for i, (oracle, features) in enumerate(chunk.features.items())
             },
         }
 
-    def _kv(self, level: Level) -> str:
+    def _kv(self, level: Level, of: str) -> str:
         if id(level) in self._kv_names:
             return self._kv_names[id(level)]
         name = self._kv_names[id(level)] = f"kv{len(self._kv_names)}"
         self._seen.append(level)
         kv = level.materialise()
         parts = {part: getattr(kv, part) for part in _KV_PARTS}
-        self.kvs[name] = {part: self._tensor(tensor) for part, tensor in parts.items() if tensor is not None}
+        self.kvs[name] = {
+            part: self._tensor(tensor, f"{of} {part}") for part, tensor in parts.items() if tensor is not None
+        }
         self.kvs[name]["rotated"] = kv.rotated
         return name
 
-    def _tensor(self, tensor: Tensor) -> str:
+    def _tensor(self, tensor: Tensor, name: str) -> str:
         view = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
         if view not in self._tensor_names:
             self._seen.append(tensor)
-            name = self._tensor_names[view] = f"t{len(self.tensors)}"
+            self._tensor_names[view] = name
             self.tensors[name] = self._alone(tensor.detach().cpu().contiguous())
         return self._tensor_names[view]
 
@@ -220,62 +245,52 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise X2LError(f"{path}: damaged, not JSON") from error
     if not isinstance(body, dict) or body.get("format") != FORMAT:
         raise X2LError(f"{path}: not the manifest of an x2l index")
-    if (version := body.get("format_version")) != FORMAT_VERSION:
-        raise X2LError(f"{path}: format_version {version!r}, expected {FORMAT_VERSION}")
+    if (version := body.get("format_version")) not in READABLE:
+        raise X2LError(f"{path}: format_version {version!r}, expected one of {READABLE}")
     return body
 
 
-def _open_tensors(path: Path, body: dict[str, Any]) -> Any:
-    """The mapped file, if it is the one that the manifest was written with."""
-    expected_bytes = body.pop("tensors_bytes", None)
+def _open(directory: Path, verify: bool = True) -> tuple[dict[str, Any], TensorFile]:
+    """The manifest and the mapped file, if each is the one that the other was written with."""
+    body, path = _read_manifest(directory / MANIFEST), directory / TENSORS
+    expected_bytes, header = (body.pop(key, None) for key in ("tensors_bytes", "tensors_header"))
     if not path.is_file():
         raise X2LError(f"{path}: missing")
     if (num_bytes := path.stat().st_size) != expected_bytes:
         raise X2LError(f"{path}: {num_bytes} bytes, expected {expected_bytes}")
-    try:
-        file = safe_open(path, framework="pt", device="cpu")
-    except (SafetensorError, OSError) as error:
-        raise X2LError(f"{path}: damaged, {error}") from error
-    if (file.metadata() or {}).get("manifest") != _digest(body):
-        raise X2LError(f"{path.with_name(MANIFEST)}: damaged, or not the manifest of this {TENSORS}")
-    return file
+    file = TensorFile(path, body.get(CHECKSUMS) if verify else None)
+    if file.notes.get("manifest") != _digest(body):
+        raise X2LError(f"{directory / MANIFEST}: damaged, or not the manifest of this {TENSORS}")
+    if header not in (None, file.header_checksum()):
+        raise X2LError(f"{path}: damaged, its header is not what was written")
+    return body, file
 
 
 def _digest(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    """Of a manifest without its checksums: one that is damaged fits no tensor."""
+    decisive = {key: value for key, value in body.items() if key != CHECKSUMS}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
-def _levels(file: Any, kvs: Mapping[str, dict]) -> dict[str, StoredLevel]:
-    return {name: _stored_level(file, kv) for name, kv in kvs.items()}
-
-
-def _stored_level(file: Any, kv: dict) -> StoredLevel:
-    keys, values = (file.get_slice(kv[part]) for part in ("keys", "values"))
+def _stored_level(file: TensorFile, kv: dict) -> StoredLevel:
     return StoredLevel(
         file=file,
         tensors={part: kv[part] for part in _KV_PARTS if part in kv},
         rotated=kv["rotated"],
-        num_tokens=keys.get_shape()[-2],
-        num_bytes=_num_bytes(keys) + _num_bytes(values),
+        num_tokens=file.shape(kv["keys"])[-2],
+        num_bytes=file.num_bytes(kv["keys"]) + file.num_bytes(kv["values"]),
     )
-
-
-def _num_bytes(header: Any) -> int:
-    return math.prod(header.get_shape()) * _ITEM_BYTES[header.get_dtype()]
-
-
-_ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 
 
 _CHUNK_NUMBERS = ("index", "start_s", "end_s", "num_frames", "num_visual_tokens", "next_position")
 
 
-def _chunk(entry: dict[str, Any], levels: Mapping[str, StoredLevel], file: Any) -> ChunkKV:
+def _chunk(entry: dict[str, Any], levels: Mapping[str, StoredLevel], file: TensorFile) -> ChunkKV:
     return ChunkKV(
         **{name: entry[name] for name in _CHUNK_NUMBERS},
         levels={int(ratio): levels[name] for ratio, name in entry["levels"].items()},
         features={
-            oracle: {name: file.get_tensor(tensor) for name, tensor in features.items()}
+            oracle: {name: file.tensor(tensor) for name, tensor in features.items()}
             for oracle, features in entry["features"].items()
         },
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,6 +31,7 @@ def save(
         network.save_pretrained(partial, state_dict=weights)
         tokenizer.save_pretrained(partial)
         for file in sorted(Path(partial).iterdir(), key=lambda file: file.name == CONFIG):
+            shutil.copymode(Path(partial) / CONFIG, file)  # safetensors' are the owner's alone
             os.replace(file, folder / file.name)
 
 

@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from safetensors.torch import save as serialized
 from torch import Tensor
 
+from x2l.engine.adapters import base_of
 from x2l.errors import X2LError
 from x2l.interfaces import Backbone
 from x2l.recipe import build_pipeline
@@ -194,7 +195,7 @@ def _copy_settings(recipe: VideoQARecipe, backbone: Backbone, folder: Path) -> N
     """Copies what a checkpoint folder holds besides weights and tokenizer: its processor, its prompts."""
     model = recipe.answering.backbone.get("model") or getattr(type(backbone), "default_model", None)
     make_folder(folder)
-    for path in checkpoint_folder(model, "backbone.model").iterdir():
+    for path in base_of(checkpoint_folder(model, "backbone.model")).iterdir():
         is_setting = path.suffix in (".json", ".jinja") and "safetensors" not in path.name
         if is_setting and path.name != CONFIG:
             write_bytes(folder / path.name, path.read_bytes())

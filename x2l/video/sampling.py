@@ -11,6 +11,8 @@ from jaxtyping import Float, Int
 
 from x2l.errors import X2LError
 
+_MOST = 10_000_000
+"""Frames that can be asked for: more than those of three days."""
 _ROUNDING_S = 1e-3
 """Containers such as webm round timestamps to the millisecond."""
 
@@ -38,6 +40,8 @@ class Sampling:
     def __post_init__(self):
         _require_count("num_frames", self.num_frames)
         _require_count("max_frames", self.max_frames)
+        if self.num_frames is not None and self.num_frames > _MOST:
+            raise X2LError(f"sampling.num_frames: expected at most {_MOST:,}, got {self.num_frames}")
         if self.num_frames is None and self.fps is None:
             raise X2LError("sampling: expected num_frames or fps, got neither")
         if self.fps is not None and not _is_positive(self.fps):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from x2l.config.paths import local_path
 from x2l.errors import X2LError, unknown
 from x2l.storage.fingerprint import file_fingerprint
 from x2l.video.decord_reader import DecordReader
@@ -61,7 +62,7 @@ def open_video(
     `salvage` uses those frames of a damaged file that PyAV can decode, and that are made from no lost ones.
     Raises X2LError if the file or an argument is not usable.
     """
-    path = Path(path)
+    path = local_path(path)
     if reader not in READERS:
         raise unknown(f"reader {reader!r}", reader, READERS)
     if salvage and reader == "decord":
