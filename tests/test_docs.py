@@ -43,7 +43,8 @@ PAGE = ROOT / "docs" / "bring_your_own_model.md"
 NEEDLES, EVALUATION = ROOT / "docs" / "needles.md", ROOT / "docs" / "evaluation.md"
 POST_TRAINING, CONTRIBUTING = ROOT / "docs" / "post_training.md", ROOT / "CONTRIBUTING.md"
 WEIGHING, ORACLES = ROOT / "docs" / "weighing_and_passes.md", ROOT / "docs" / "oracles.md"
-FOLLOWED = {PAGE, NEEDLES, EVALUATION, POST_TRAINING, ROOT / "docs" / "training_data.md", WEIGHING, ORACLES}
+FOLLOWED = {PAGE, NEEDLES, EVALUATION, POST_TRAINING, WEIGHING, ORACLES}
+FOLLOWED |= {ROOT / "docs" / f"{name}.md" for name in ("limits", "methods", "results", "training_data")}
 
 
 def blocks(language: str, page: Path = PAGE) -> list[str]:

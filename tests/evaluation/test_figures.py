@@ -17,6 +17,7 @@ from PIL import Image
 from x2l.evaluation import run
 from x2l.evaluation.figures import accuracy, curve, draw, draw_training, heatmap, style, tradeoff, training
 from x2l.evaluation.recipe import Evaluation
+from x2l.evaluation.shared_video import SharedVideo
 from x2l.types import X2LError
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -177,7 +178,7 @@ def test_a_curve_has_a_line_per_oracle_and_recall_below(curve_summary):
 
 def test_another_figure_of_a_finished_run_asks_nothing_again(curve_summary, monkeypatch):
     _, folder = curve_summary
-    monkeypatch.setattr("x2l.evaluation.runner.index", lambda *_: pytest.fail("a finished video is indexed"))
+    monkeypatch.setattr(SharedVideo, "index", lambda *_: pytest.fail("a finished video is indexed"))
     summary = run(
         folder / "recipe.yaml", folder / "out", ["figure={kind: curve, over: chunk_frames}"], progress=False
     )
