@@ -31,8 +31,8 @@ def rewrite(folder, kept) -> None:
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def edit_config(folder, **values) -> None:
-    path = folder / "config.json"
+def edit_config(folder, name="config.json", /, **values) -> None:
+    path = folder / name
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
@@ -170,6 +170,9 @@ def test_adapters_that_cannot_be_loaded_are_named(folder, tmp_path):
         VideoXL.from_pretrained(str(adapters))
     adapters_of(tiny_backbone().model, tmp_path / "nowhere", adapters)
     with pytest.raises(X2LError, match=r"base_model_name_or_path of .*nowhere' is neither"):
+        VideoXL.from_pretrained(str(adapters))
+    edit_config(adapters, "adapter_config.json", base_model_name_or_path=None)
+    with pytest.raises(X2LError, match=r"adapters: expected the model that .* got None"):
         VideoXL.from_pretrained(str(adapters))
     adapters_of(tiny_backbone().model, folder, adapters)
     (adapters / "adapter_model.safetensors").rename(adapters / "adapter_model.bin")

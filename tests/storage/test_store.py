@@ -117,6 +117,15 @@ def test_features_of_any_type_and_shape_survive(tmp_path, dtype, shape):
     assert torch.equal(bits(loaded.flatten()), bits(feature.flatten()))
 
 
+def test_a_single_number_of_many_survives(tmp_path):
+    """It counts as contiguous, whatever its stride."""
+    index = make_index(num_chunks=1)
+    features = {"mine": {"a": torch.arange(16)[8::8], "b": torch.arange(16.0)[3]}}
+    store.save(replace(index, chunks=(replace(index.chunks[0], features=features),)), tmp_path / "index")
+    loaded = store.load(tmp_path / "index").chunks[0].features["mine"]
+    assert loaded["a"].tolist() == [8] and loaded["b"].tolist() == 3.0
+
+
 def test_views_of_one_buffer_and_transposed_tensors_survive(tmp_path):
     buffer = torch.randn(LAYERS, KV_HEADS, 30, HEAD_DIM)
     positions = torch.arange(30).view(1, 1, 1, -1)

@@ -83,10 +83,8 @@ _MEMORY = (
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """On the device, or (an error of no class of its own where it is torch's) on the host.
-
-    Without importing torch, which a process that ran out of its memory has done.
-    """
+    """On the device or on the host, where torch raises an error of no class of its own."""
+    # Not imported: a process that ran out of torch's memory has done so.
     torch = sys.modules.get("torch")
     on_device = torch is not None and isinstance(error, torch.OutOfMemoryError)
     return on_device or isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)

@@ -59,9 +59,7 @@ def _text(directory: str, held: dict[str, Any]) -> str:
     from x2l.cli.report import size
 
     video, recipe = held["video"], held["recipe"]
-    state = (
-        "every tensor is what was written" if held["verified"] else "has no checksums, nothing is verified"
-    )
+    verified = "every tensor is what was written" if held["verified"] else "no checksums, nothing is verified"
     times = f"{held['start_s']:.1f} - {held['end_s']:.1f} s"
     lines = {
         "bytes": size(held["bytes"]),
@@ -76,7 +74,7 @@ def _text(directory: str, held: dict[str, Any]) -> str:
         "compressor": _fields(recipe.get("compressor", {})),
         "oracles": "; ".join(map(_fields, held["oracles"])) or "none",
     }
-    return "\n".join([f"{directory}: {state}", *(f"{name:12}{value}" for name, value in lines.items())])
+    return "\n".join([f"{directory}: {verified}", *(f"{name:12}{value}" for name, value in lines.items())])
 
 
 def _fields(spec: dict[str, Any]) -> str:

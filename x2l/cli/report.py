@@ -152,9 +152,9 @@ def _finite(scores: Sequence[float] | None) -> list[float | None] | None:
 
 def size(num_bytes: int) -> str:
     """1,234 B, 12.3 kB, 4.5 MB, ..."""
-    size = float(num_bytes)
+    number = float(num_bytes)
     for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.4g} {unit}"
-        size /= 1000
-    return f"{size:,.3g} GB"
+        if number < 1000:
+            return f"{number:.4g} {unit}"
+        number /= 1000
+    return f"{number:,.3g} GB"

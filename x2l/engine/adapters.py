@@ -14,6 +14,7 @@ from x2l.types import X2LError
 
 _WEIGHTS = "adapter_model.safetensors"
 _FIELD = "backbone.model"
+_BASE = "base_model_name_or_path"
 
 
 def is_adapter(folder: Path) -> bool:
@@ -24,12 +25,14 @@ def is_adapter(folder: Path) -> bool:
 def base_of(folder: Path) -> Path:
     """The checkpoint that adapters were made of; one of a whole model itself.
 
-    Raises X2LError if the base is not found.
+    Raises X2LError if the base is not named or not found.
     """
     if not is_adapter(folder):
         return folder
-    base = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
-    return checkpoint_folder(str(base), f"{_FIELD}: base_model_name_or_path of {folder}")
+    base, where = read_json(folder / ADAPTER_CONFIG).get(_BASE), f"{_FIELD}: {_BASE} of {folder}"
+    if not isinstance(base, str) or not base:
+        raise X2LError(f"{where}: expected the model that the adapters were made of, got {base!r}")
+    return checkpoint_folder(base, where)
 
 
 def merged(network: PreTrainedModel, folder: Path) -> PreTrainedModel:
