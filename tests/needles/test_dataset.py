@@ -177,3 +177,13 @@ def test_bad_files_are_named(text, message, tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(X2LError, match=r"questions\.json: cannot be read"):
         read_dataset(tmp_path / "nowhere")
+
+
+def test_a_url_is_none_of_the_paths(tmp_path):
+    """It is quoted as it was given: as a path it would lose a slash."""
+    url = "https://example.com/v.mp4"
+    record = {"video": url, "question": "What?", "gt": "a", "options": ["a", "b"]}
+    (tmp_path / "questions.json").write_text(json.dumps([record]))
+    for folder in (tmp_path, url):
+        with pytest.raises(X2LError, match=f"^{url}: is a URL, expected a path"):
+            read_dataset(folder)

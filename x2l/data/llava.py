@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
+from x2l.config.paths import local_path
 from x2l.data._drawing import stratified
 from x2l.data._records import Record, read_records
 from x2l.errors import X2LError, require
@@ -57,7 +58,7 @@ class Llava(Data):
 
     def sample(self, number: int) -> Item:
         record = self._records[number]
-        root = Path(self.file).parent if self.dir is None else Path(self.dir)
+        root = local_path(self.file).parent if self.dir is None else local_path(self.dir)
         paths = tuple(root / path for path in record.paths)
         opened = partial(_open, paths, record.is_video, self.fps)
         return Item(record.id, tuple(_questions(record)), opened, record.gold_frames)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from x2l.config.fields import convert
+from x2l.config.paths import local_path
 from x2l.errors import X2LError, require
 from x2l.interfaces import Data
 from x2l.items import Item, VideoFile
@@ -69,7 +70,7 @@ class Vico(Data):
 
     def sample(self, number: int) -> Item:
         video, clues = self._videos[number % len(self._videos)]
-        root = Path(self.captions).parent if self.dir is None else Path(self.dir)
+        root = local_path(self.captions).parent if self.dir is None else local_path(self.dir)
         name = f"vico-{self.seed}-{number}"
         rng = np.random.default_rng([self.seed, number])
         question = _question(name, clues, self.num_options, rng)

@@ -30,6 +30,7 @@ import numpy as np
 from tqdm import tqdm
 
 import x2l
+from x2l.config.paths import local_path
 from x2l.items import kind_of
 from x2l.needles.questions import GROUPS
 from x2l.needles.video_file import write_video
@@ -119,7 +120,7 @@ def read_dataset(folder: str | Path) -> list[Item]:
     Records are as x2l.questions reads them, such as VNBench's own; a question without a group or type is of
     the group "question". Raises X2LError naming the file, the record and the field that is wrong.
     """
-    folder = Path(folder)
+    folder = local_path(folder)
     path = folder / QUESTIONS
     items: dict[str, list[Question]] = {}
     for number, (video, question) in enumerate(read_questions(path)):
@@ -208,7 +209,7 @@ def _existing(out: Path, videos: NeedleVideos) -> dict[str, Any]:
 
 def _find_video(folder: Path, video: str) -> Path:
     """VNBench's records name a folder that need not be the one the videos were saved in."""
-    name = Path(video).name
+    name = local_path(video).name
     places = [folder / video, folder / VIDEOS / name, folder / name]
     return next((place for place in places if place.is_file()), places[0])
 
