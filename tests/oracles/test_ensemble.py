@@ -96,5 +96,5 @@ def test_each_oracle_stores_its_features_and_brings_its_needs(backbone, monkeypa
     with pytest.raises(X2LError, match="the index holds no features for it"):
         pipeline.plan(QUESTION, index_of(backbone, Identity(), ratios=(1,)))
     monkeypatch.setattr(type(backbone), "provides", frozenset())
-    with pytest.raises(X2LError, match=r"^llm_attention: needs attention"):
+    with pytest.raises(X2LError, match=r"^oracle llm_attention: needs attention"):
         Pipeline(backbone, Identity(), oracle, TopK(1), ratios=(1,))
