@@ -151,8 +151,9 @@ def index_of(
 ) -> VideoIndex:
     """An index of `source` (4 ragged chunks by default) with the features of the oracles."""
     source = chunks(backbone, ragged=True) if source is None else source
+    asked = [inner for oracle in oracles for inner in oracle.with_inner()]
     with_features = tuple(
-        replace(chunk_kv, features={oracle.key: oracle.prepare(chunk, backbone) for oracle in oracles})
+        replace(chunk_kv, features={each.key: each.prepare(chunk, backbone) for each in asked})
         for chunk_kv, chunk in zip(encoded(backbone, compressor, source, ratios), source, strict=True)
     )
     spec = IndexSpec(backbone.identity, backbone.geometry, {}, {"name": "noise"})

@@ -17,7 +17,7 @@ from x2l.chunkers import make_chunker, spelling
 from x2l.compressors.vst import VST
 from x2l.config.fields import parameters
 from x2l.data import make_data
-from x2l.interfaces import Data
+from x2l.interfaces import Data, Oracle
 from x2l.types import DROPPED, KV, Level, Question
 from x2l.video import stills_of
 
@@ -237,6 +237,8 @@ def test_an_oracle_stores_what_an_index_can_keep(name, backbone, source):
     described = registry.describe(oracle)
     assert described.keys() >= oracle.not_prepared
     expected = {key: value for key, value in described.items() if key not in oracle.not_prepared}
+    inner = {key: value for key, value in vars(oracle).items() if isinstance(value, Oracle)}
+    expected |= {key: json.loads(value.key) for key, value in inner.items()}
     assert json.loads(oracle.key) == expected | ({"weights": oracle.identity} if oracle.identity else {})
     for chunk in source:
         features = oracle.prepare(chunk, backbone)

@@ -202,7 +202,9 @@ def test_a_process_that_is_killed_is_resumed(recipe, finished, tmp_path):
 
 
 def test_a_finished_run_indexes_nothing_again(recipe, finished, monkeypatch):
-    monkeypatch.setattr("x2l.evaluation.shared_video.SharedVideo.index", lambda *_: pytest.fail("a finished video is indexed"))
+    monkeypatch.setattr(
+        "x2l.evaluation.shared_video.SharedVideo.index", lambda *_: pytest.fail("a finished video is indexed")
+    )
     before = (finished / "results.jsonl").read_bytes()
     num_sessions = len(json.loads((finished / "run.json").read_text())["sessions"])
     run(recipe, finished, progress=False)

@@ -1,20 +1,28 @@
 """Which chunks each selector re-loads."""
 
-from itertools import pairwise
+from dataclasses import replace
+from itertools import pairwise, product
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import bare_index
 
 from x2l import registry
+from x2l.selectors.always_edges import AlwaysEdges
 from x2l.selectors.constant import Constant
+from x2l.selectors.diverse import Diverse
+from x2l.selectors.knapsack import Knapsack, details
 from x2l.selectors.last_n import LastN
+from x2l.selectors.neighbours import Neighbours
 from x2l.selectors.random import Random
+from x2l.selectors.threshold import Threshold
 from x2l.selectors.top_k import TopK
+from x2l.selectors.top_p import TopP
 from x2l.selectors.uniform import Uniform
-from x2l.types import DROPPED, X2LError
+from x2l.standard_scores import standard_scores
+from x2l.types import DROPPED, KV, Plan, X2LError
 
 DETAIL = ("top_k", "random", "last_n", "uniform")
 SCORES = torch.tensor([0.1, 0.7, -2.0, 0.7, 0.9, 0.7])
@@ -146,3 +154,104 @@ def test_plans_carry_the_scores(name):
     plan = selector.choose(SCORES, bare_index(6))
     assert plan.scores == tuple(SCORES.tolist())
     assert selector.choose(None, bare_index(6)).scores is None
+
+
+def test_threshold_takes_what_stands_out_and_never_fewer_than_asked():
+    two_stand_out = torch.tensor([0.0, 5.0, 0.1, -0.1, 4.5, 0.0, 0.2, 0.0])
+    assert chosen(Threshold(fewest=0), 8, two_stand_out) == [1, 4]
+    assert chosen(Threshold(), 8, two_stand_out) == [1, 4, 6]
+    assert chosen(Threshold(fewest=0, most=1), 8, two_stand_out) == [1]
+    assert chosen(Threshold(fewest=2), 8, torch.zeros(8)) == [0, 1]
+    assert chosen(Threshold(), 8) == []
+    assert error_of(Threshold, most=2) == "selector.most: 2, expected 3 (fewest) or more"
+
+
+@given(st.lists(st.integers(-9, 9), min_size=1, max_size=30), st.floats(0.1, 5), st.floats(-3, 3))
+def test_what_stands_out_does_not_depend_on_the_scale_of_the_scores(values, scale, shift):
+    scores = torch.tensor(values, dtype=torch.float64)
+    if not torch.isclose(standard_scores(scores), torch.tensor(1.5, dtype=torch.float64), atol=1e-6).any():
+        selected = [chosen(Threshold(), len(values), each) for each in (scores, scores * scale + shift)]
+        assert selected[0] == selected[1]
+
+
+@pytest.mark.parametrize(("p", "expected"), [(0.1, [4]), (0.5, [1, 4]), (1.0, list(range(6)))])
+def test_top_p_takes_the_fewest_that_hold_the_share(p, expected):
+    """Shares at temperature 1: 0.26, 0.22, 0.22, 0.22, 0.10, 0.01 from the best down."""
+    scores = torch.tensor([-1.0, 1.0, -1.0, -1.0, 1.2, -1.0])
+    assert chosen(TopP(p=p, temperature=1.0), scores=scores) == expected
+
+
+@given(st.lists(st.floats(-4, 4, width=32), min_size=1, max_size=30), st.floats(0.05, 1.0))
+def test_top_p_holds_the_share_and_would_not_without_its_last(values, p):
+    scores = torch.tensor(values)
+    shares = (standard_scores(scores) / 0.5).softmax(dim=0)
+    selected = chosen(TopP(p=p), len(values), scores)
+    assert shares[selected].sum() >= p - 1e-5
+    assert shares[selected].sum() - shares[selected].min() < p
+
+
+def test_wrappers_widen_what_another_selector_chose():
+    assert chosen(AlwaysEdges(inner=TopK(1)), scores=SCORES) == [0, 4, 5]
+    assert chosen(AlwaysEdges(num=2, inner=TopK(0))) == [0, 1, 4, 5]
+    assert chosen(Neighbours(inner=TopK(2)), scores=SCORES) == [0, 1, 2, 3, 4, 5]
+    assert chosen(Neighbours(inner=TopK(1)), scores=SCORES) == [3, 4, 5]
+    assert not AlwaysEdges(inner=LastN()).uses_scores and AlwaysEdges().uses_scores
+    finer = Neighbours(inner=TopK(1, detail_ratio=4), detail_ratio=4)
+    assert finer.choose(SCORES, bare_index(6, (2, 4, 32))).ratios == (32, 32, 32, 4, 4, 4)
+
+
+def index_of_levels(costs: list[dict[int, int]]):
+    """Chunks with so many tokens at each ratio."""
+    index = bare_index(len(costs))
+    levels = [{ratio: tokens(num) for ratio, num in cost.items()} for cost in costs]
+    chunks = zip(index.chunks, levels, strict=True)
+    return replace(index, chunks=tuple(replace(chunk, levels=level) for chunk, level in chunks))
+
+
+def tokens(num: int) -> KV:
+    zeros = torch.zeros(1, 1, num, 1)
+    return KV(zeros, zeros, torch.arange(num)[None, None, None])
+
+
+@settings(max_examples=40)
+@given(st.data(), st.integers(1, 4), st.sampled_from([(2, 32), (2, 8, 32)]))
+def test_knapsack_finds_the_best_plan_of_all(data, num_chunks, ratios):
+    """Against every plan there is."""
+    sizes = st.lists(st.integers(1, 20), min_size=len(ratios), max_size=len(ratios))
+    drawn = [sorted(data.draw(sizes), reverse=True) for _ in range(num_chunks)]
+    costs = [dict(zip(ratios, each, strict=True)) for each in drawn]
+    index = index_of_levels(costs)
+    values = st.lists(st.integers(-5, 5), min_size=num_chunks, max_size=num_chunks)
+    scores = torch.tensor(data.draw(values), dtype=torch.float32)
+    budget = data.draw(st.integers(sum(min(cost.values()) for cost in costs), 100))
+    weights = (standard_scores(scores).double() / 0.5).softmax(dim=0).tolist()
+    detail = dict(zip(ratios, details(list(ratios)).tolist(), strict=True))
+
+    def worth(plan) -> float:
+        return sum(weight * detail[ratio] for weight, ratio in zip(weights, plan, strict=True))
+
+    plan = Knapsack(budget).choose(scores, index)
+    assert sum(index.planned_tokens(plan)) <= budget
+    fitting = [p for p in product(ratios, repeat=num_chunks) if sum(index.planned_tokens(Plan(p))) <= budget]
+    assert worth(plan.ratios) == pytest.approx(max(map(worth, fitting)))
+
+
+def test_knapsack_leaves_chunks_out_only_where_it_must():
+    index = index_of_levels([{2: 16, 32: 1}] * 6)
+    assert Knapsack(6).choose(SCORES, index).ratios == (32,) * 6
+    assert Knapsack(5).choose(SCORES, index).ratios == (32, 32, DROPPED, 32, 32, 32)
+    assert Knapsack(21).choose(SCORES, index).ratios == (32, 32, 32, 32, 2, 32)
+    empty = error_of(Knapsack(1).choose, SCORES, index_of_levels([{2: 16, 32: 2}]))
+    assert empty == "selector.budget: 1 tokens, expected room for one of the chunks"
+
+
+def test_diverse_passes_over_a_chunk_that_repeats_a_better_one():
+    index, looks = bare_index(4), torch.tensor([[3.0, 0.0], [3.0, 0.1], [0.0, 2.0], [-2.0, -2.0]])
+    kvs = [
+        KV(look[None, None, None], look[None, None, None], torch.zeros(1, 1, 1, 1).long()) for look in looks
+    ]
+    chunks = zip(index.chunks, kvs, strict=True)
+    index = replace(index, chunks=tuple(replace(chunk, levels={2: kv, 32: kv}) for chunk, kv in chunks))
+    scores = torch.tensor([1.0, 0.9, 0.5, -1.0])
+    assert Diverse(k=2, relevance=0.5).choose(scores, index).ratios == (2, 32, 2, 32)
+    assert Diverse(k=2, relevance=1.0).choose(scores, index) == TopK(2).choose(scores, index)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from x2l.selectors._plan import DetailSelector
+from x2l.selectors._plan import DetailSelector, best_first
 from x2l.types import VideoIndex
 
 
@@ -22,4 +22,4 @@ class TopK(DetailSelector):
     def pick(self, k: int, scores: Float[Tensor, " chunks"] | None, index: VideoIndex) -> Iterable[int]:
         if scores is None:
             return ()
-        return scores.sort(descending=True, stable=True).indices[:k].tolist()
+        return best_first(scores)[:k]
