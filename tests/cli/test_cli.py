@@ -145,7 +145,7 @@ def test_json_has_exactly_the_promised_keys(ok, folder):
         "name": "vst",
         "edge_ratio": 2,
         "carry": "reset",
-        "passes": "own",
+        "passes": "pooled",
         "memory": "low",
     }
     assert data["oracle"]["name"] == "attention"

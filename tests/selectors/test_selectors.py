@@ -245,6 +245,16 @@ def test_knapsack_leaves_chunks_out_only_where_it_must():
     assert empty == "selector.budget: 1 tokens, expected room for one of the chunks"
 
 
+def test_knapsack_uses_the_levels_that_it_is_given():
+    index = index_of_levels([{2: 16, 8: 4, 32: 1}] * 6)
+    assert Knapsack(21, ratios=(2, 32)).choose(SCORES, index).ratios == (32, 32, 32, 32, 2, 32)
+    assert set(Knapsack(21, ratios=(8, 32)).choose(SCORES, index).ratios) == {8, 32}
+    assert (
+        error_of(Knapsack(ratios=(4,)).choose, SCORES, index)
+        == "selector.ratios: 4, the index has only [2, 8, 32]"
+    )
+
+
 def test_diverse_passes_over_a_chunk_that_repeats_a_better_one():
     index, looks = bare_index(4), torch.tensor([[3.0, 0.0], [3.0, 0.1], [0.0, 2.0], [-2.0, -2.0]])
     kvs = [

@@ -54,7 +54,7 @@ def estimate(
     from x2l.costs.dry_run import dry_run
     from x2l.engine.loading import DTYPES
     from x2l.errors import X2LError, unknown
-    from x2l.recipe import Recipe
+    from x2l.recipe import RECOMMENDED, Recipe
 
     for plugin in plugins:
         registry.load_plugin(plugin)
@@ -67,7 +67,8 @@ def estimate(
     if dtype not in DTYPES:
         raise unknown(f"dtype {dtype!r} has no known size", dtype, DTYPES)
     sizes = _sizes(backbone).at(height, width, frames)
-    recipe = Recipe(compressor={"name": "vst" if sizes.vst else "mean_pool"}).apply(assignments)
+    fitting = {} if sizes.vst else {"compressor": "mean_pool"}
+    recipe = Recipe.from_mapping(RECOMMENDED | fitting).apply(assignments)
     sheet = dry_run(
         sizes,
         registry.build("compressor", recipe.compressor),

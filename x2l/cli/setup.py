@@ -18,7 +18,7 @@ from x2l.engine.loading import require_device
 from x2l.errors import X2LError
 from x2l.pipeline import Pipeline
 from x2l.pipeline.indexing import COMPRESSOR_WEIGHTS, require_same_weights
-from x2l.recipe import Recipe, build_pipeline
+from x2l.recipe import RECOMMENDED, Recipe, build_pipeline
 from x2l.storage import store
 from x2l.types import VideoIndex
 from x2l.video import Footage, is_stills, open_video
@@ -28,13 +28,13 @@ FIXED = ("compressor", "ratios", "chunk_frames", "sampling")
 
 
 def make_recipe(options: Options, stored: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe that the options ask for, checked; `stored` takes the place of the defaults.
+    """The recipe that the options ask for, checked; `stored` or a file takes the place of RECOMMENDED.
 
     Raises X2LError naming the wrong file or field, or a device that this machine does not have.
     """
     for plugin in options.plugins:
         registry.load_plugin(plugin)
-    data = dict(stored or {})
+    data = dict(stored or ({} if options.recipe else RECOMMENDED))
     if options.recipe:
         Recipe.load(options.recipe)  # its errors name the file
         data |= read_settings(options.recipe)

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from x2l.interfaces import Selector
+from x2l.selectors._plan import in_index
 from x2l.standard_scores import standard_scores
 from x2l.types import DROPPED, Plan, VideoIndex, X2LError
 
@@ -20,6 +21,7 @@ class Knapsack(Selector):
     """The plan of the highest total worth whose cached tokens of the video fit into a budget.
 
     budget: of tokens. None: `share` of those before compression, but room for all at the coarsest level.
+    ratios: the levels to choose from; None = all of the index.
     temperature: of the softmax over standard scores that gives each chunk's weight; the lower, the more the
         best chunks get.
 
@@ -28,7 +30,7 @@ class Knapsack(Selector):
     coarsest level are more than `budget`. Without scores all weigh the same. A budget of bytes is one
     of tokens: divide by `index.spec.geometry.bytes_per_token`.
 
-    Raises X2LError (in `choose`) if not one chunk fits.
+    Raises X2LError (in `choose`) if not one chunk fits, or for a ratio that the index does not hold.
 
     Source: the multiple-choice knapsack problem, solved exactly.
     Differs: the paper (Video-X^2L, section 3.4) has two levels and a number of chunks.
@@ -36,6 +38,7 @@ class Knapsack(Selector):
 
     budget: int | None = None
     share: float = 0.15
+    ratios: tuple[int, ...] | None = None
     temperature: float = 0.5
 
     def __post_init__(self):
@@ -47,13 +50,13 @@ class Knapsack(Selector):
             raise X2LError(f"selector.temperature: {self.temperature}, expected above 0")
 
     def choose(self, scores: Float[Tensor, " chunks"] | None, index: VideoIndex) -> Plan:
-        ratios = list(index.ratios)
+        ratios = [in_index("ratios", ratio, ratio, index) for ratio in self.ratios or index.ratios]
         costs = np.array([index.planned_tokens(Plan((r,) * len(index.chunks))) for r in ratios]).T
         coarsest = int(costs.min(axis=1).sum())
         budget = self.budget or max(coarsest, int(self.share * index.num_visual_tokens))
         if coarsest > budget:
             ratios, costs = [*ratios, DROPPED], np.pad(costs, ((0, 0), (0, 1)))
-        if costs[:, : len(index.ratios)].min() > budget:
+        if costs[costs > 0].min() > budget:
             raise X2LError(f"selector.budget: {budget} tokens, expected room for one of the chunks")
         chosen = best_choices(self._worth(scores, ratios, len(index.chunks)), costs, budget)
         return Plan(tuple(ratios[i] for i in chosen)).with_scores(scores)
