@@ -131,11 +131,9 @@ def test_each_oracle_finds_its_own_features(recipe):
     assert all(set(chunk.features) == keys for chunk in shared.index(groups[1]).chunks)
 
 
-@pytest.mark.parametrize(("max_bytes", "readings"), [(MAX_BYTES, 1), (1000, 2)], ids=["held", "too long"])
-def test_a_video_is_read_once_for_all_rows(recipe, monkeypatch, max_bytes, readings):
-    """What is too long to be held is read for each group; the indices are the same, seconds included."""
-    evaluation = Evaluation.load(recipe)
-    groups = make_rows(evaluation.rows)
+@pytest.fixture
+def read_frames(monkeypatch) -> list[int]:
+    """Frames of each chunk that a backbone reads meanwhile."""
     frames = []
     read = VideoXL.read
 
@@ -144,9 +142,25 @@ def test_a_video_is_read_once_for_all_rows(recipe, monkeypatch, max_bytes, readi
         return read(self, index, clip, position)
 
     monkeypatch.setattr(VideoXL, "read", counted)
+    return frames
+
+
+def test_what_a_single_group_reads_is_not_held(recipe, read_frames):
+    evaluation = Evaluation.load(recipe)
+    alone = make_rows(evaluation.rows)[:1]
+    shared = SharedVideo(evaluation.data.open(recipe.parent, progress=False)[0], alone)
+    indices = [shared.index(alone[0]) for _ in range(2)]
+    assert sum(read_frames) == 2 * sum(chunk.num_frames for chunk in indices[0].chunks)
+
+
+@pytest.mark.parametrize(("max_bytes", "readings"), [(MAX_BYTES, 1), (1000, 2)], ids=["held", "too long"])
+def test_a_video_is_read_once_for_all_rows(recipe, read_frames, max_bytes, readings):
+    """What is too long to be held is read for each group; the indices are the same, seconds included."""
+    evaluation = Evaluation.load(recipe)
+    groups = make_rows(evaluation.rows)
     shared = SharedVideo(evaluation.data.open(recipe.parent, progress=False)[0], groups, max_bytes)
     indices = [shared.index(group) for group in groups]
-    assert sum(frames) == readings * sum(chunk.num_frames for chunk in indices[0].chunks)
+    assert sum(read_frames) == readings * sum(chunk.num_frames for chunk in indices[0].chunks)
     for group, made in zip(groups, indices, strict=True):
         own = group[0].pipeline.index(evaluation.data.open(recipe.parent, progress=False)[0].open(Sampling()))
         assert made.spec.video == own.spec.video

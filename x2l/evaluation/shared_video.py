@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 
@@ -34,9 +35,13 @@ class SharedVideo:
     def __init__(self, item: Item, groups: Sequence[Sequence[Row]], max_bytes: int = MAX_BYTES):
         self._item, self._opened = item, dict[Sampling, Footage]()
         self._oracles: dict[str, list[Oracle]] = {}
-        for row in (row for group in groups for row in group):
-            self._oracles.setdefault(fields_of(row.recipe, READ), []).append(row.pipeline.oracle)
-        self._readings = {name: Reading(max_bytes) for name in self._oracles}
+        num_readers = Counter[str]()
+        for group in groups:
+            name = fields_of(group[0].recipe, READ)
+            num_readers[name] += 1
+            self._oracles.setdefault(name, []).extend(row.pipeline.oracle for row in group)
+        # What a single group reads is held for nobody.
+        self._readings = {name: Reading(max_bytes if num > 1 else 0) for name, num in num_readers.items()}
 
     def index(self, group: Sequence[Row]) -> VideoIndex:
         """The index that the rows of a group ask, with what each of their oracles stores about the chunks.
