@@ -370,3 +370,5 @@ def test_what_a_backbone_lacks_is_told_with_what_fits_it():
         told, _, fitting = str(caught.value).partition("expected one of ")
         assert told == "compressor vst: needs vst, which a model does not provide, "
         assert {"identity", fits} <= set(fitting.split(", ")) and does_not not in fitting.split(", ")
+        every = {name: registry.get("compressor", name) for name in registry.names("compressor")}
+        assert fitting.split(", ") == [name for name, cls in every.items() if cls.requires <= provides]

@@ -78,11 +78,11 @@ def open_with(recipe: Recipe, path: str, options: Options) -> Footage:
 
     Raises X2LError also for an option that is not for what there is at the path.
     """
-    reader = options.reader or "auto"
-    if options.picture_fps and not is_stills(local_path(path)):
+    reader, are_pictures = options.reader or "auto", is_stills(local_path(path))
+    if options.picture_fps and not are_pictures:
         raise X2LError(f"{path}: is no folder of pictures, --picture-fps is for one")
     video = open_video(path, recipe.sampling, reader, options.salvage, progress=not options.quiet)
-    if is_stills(local_path(path)) and options.fps and not options.picture_fps:
+    if are_pictures and options.fps and not options.picture_fps:
         rate = f"taken as {recipe.sampling.picture_fps:g} a second, --picture-fps tells another rate"
         click.echo(f"x2l: warning: {path}: its pictures are {rate}", err=True)
     if video.lost:

@@ -15,7 +15,7 @@ from typing import Any
 from x2l.costs.paper import PaperBackbone
 from x2l.costs.sizes import BackboneSizes
 from x2l.interfaces import Compressor
-from x2l.types import KV, Chunk, ChunkKV, IndexSpec, VideoIndex, X2LError
+from x2l.types import Chunk, ChunkKV, X2LError
 
 _EDGE = 2
 """Chunks at each end of a video that may differ from those between them."""
@@ -79,9 +79,8 @@ class PaperRun:
 
     def _counted(self, num_frames: int) -> Counts:
         backbone = PaperBackbone(self.sizes, self.dtype)
-        prefix = backbone.begin()
-        chunks = self._encoded(backbone, prefix, num_frames)
-        index = VideoIndex(prefix, chunks, IndexSpec(backbone.identity, backbone.geometry, {}, {}))
+        chunks = self._encoded(backbone, num_frames)
+        index = backbone.index(chunks)
         return Counts(
             chunks=chunks,
             visual_tokens=index.num_visual_tokens,
@@ -93,10 +92,10 @@ class PaperRun:
             plain_flops=self._plain_flops(num_frames),
         )
 
-    def _encoded(self, backbone: PaperBackbone, prefix: KV, num_frames: int) -> tuple[ChunkKV, ...]:
+    def _encoded(self, backbone: PaperBackbone, num_frames: int) -> tuple[ChunkKV, ...]:
         try:
             drawn = self._chunks(backbone, num_frames)
-            return tuple(self.compressor.encode(backbone, prefix, drawn, self.ratios))
+            return tuple(self.compressor.encode(backbone, backbone.begin(), drawn, self.ratios))
         except (NotImplementedError, RuntimeError) as error:
             if isinstance(error, X2LError):
                 raise

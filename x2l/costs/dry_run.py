@@ -12,7 +12,6 @@ from x2l.costs.paper import PaperBackbone
 from x2l.costs.sizes import BackboneSizes
 from x2l.interfaces import Compressor, Selector
 from x2l.registry import require_provided
-from x2l.types import IndexSpec, VideoIndex
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,7 @@ def dry_run(
     backbone = PaperBackbone(sizes, dtype)
     require_provided(compressor, backbone.provides, sizes.model)
     counts = PaperRun(sizes, compressor, ratios, chunk_frames, dtype).count(num_frames)
-    spec = IndexSpec(backbone.identity, backbone.geometry, {}, {})
-    index = VideoIndex(backbone.begin(), counts.chunks, spec)
+    index = backbone.index(counts.chunks)
     plan = selector.choose(torch.zeros(len(index.chunks)), index)
     hybrid = sum(index.planned_tokens(plan))
     decoder, itemsize = sizes.decoder, getattr(torch, dtype).itemsize

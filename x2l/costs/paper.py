@@ -13,7 +13,17 @@ from torch import Tensor
 
 from x2l.costs.sizes import BackboneSizes
 from x2l.interfaces import Backbone
-from x2l.types import KV, Chunk, Geometry, Memory, VideoFacts, X2LError
+from x2l.types import (
+    KV,
+    Chunk,
+    ChunkKV,
+    Geometry,
+    IndexSpec,
+    Memory,
+    VideoFacts,
+    VideoIndex,
+    X2LError,
+)
 
 NOWHERE = torch.device("meta")
 
@@ -62,6 +72,10 @@ class PaperBackbone(Backbone):
             next_position=start + len(tokens),
             frames_per_step=sizes.frames_per_step,
         )
+
+    def index(self, chunks: tuple[ChunkKV, ...]) -> VideoIndex:
+        """An index of chunks that were encoded by it."""
+        return VideoIndex(self.begin(), chunks, IndexSpec(self.identity, self.geometry, {}, {}))
 
     def begin(self, video: VideoFacts | None = None) -> KV:
         return self._kv(self.sizes.prompt, 0)

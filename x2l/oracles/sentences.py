@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from x2l.interfaces import Backbone, Oracle
+from x2l.interfaces import Backbone, Oracle, scores_of
 from x2l.oracles.attention import AttentionScore
 from x2l.standard_scores import standard_scores
 from x2l.types import Question, VideoIndex
@@ -35,7 +35,7 @@ class Sentences(Oracle):
         self, question: Question, index: VideoIndex, backbone: Backbone
     ) -> Float[Tensor, " chunks"] | None:
         asked = [replace(question, text=text) for text in sentences(question.text)]
-        scores = [self.inner.score(each, index, backbone) for each in asked]
+        scores = [scores_of(self.inner, each, index, backbone) for each in asked]
         standard = [standard_scores(each) for each in scores if each is not None]
         return torch.stack(standard).amax(dim=0) if standard else None
 
