@@ -326,7 +326,6 @@ def test_a_bad_file_is_one_line_that_names_it(files, tmp_path, kind, reader):
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.slow  # which flipped bits a decoder notices differs in a process with other tests
 @pytest.mark.parametrize("reader", ["auto", "decord"])
 @pytest.mark.parametrize("packet", [41, 46, 51])
 def test_flipped_bits_are_refused_whichever_reader(files, tmp_path, packet, reader):
@@ -336,7 +335,6 @@ def test_flipped_bits_are_refused_whichever_reader(files, tmp_path, packet, read
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.slow  # which flipped bits a decoder notices differs in a process with other tests
 def test_a_frame_is_refused_where_it_is_made_from_a_broken_one_that_is_shown_after_it(files, tmp_path):
     assert [pts // 512 for _, _, pts in stored_packets(files["faststart"])][41:43] == [44, 42]
     reader = PyAVReader(scan(flipped(files["faststart"], tmp_path / "bad.mp4", packet=41)))
