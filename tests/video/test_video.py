@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -333,6 +334,22 @@ def test_flipped_bits_are_refused_whichever_reader(files, tmp_path, packet, read
     with pytest.raises(X2LError, match=r"bad\.mp4: truncated or corrupted; --salvage") as caught:
         shown(video)
     assert "\n" not in str(caught.value)
+
+
+def test_damage_is_seen_each_time(files, tmp_path):
+    broken = [flipped(files["faststart"], tmp_path / f"{packet}.mp4", packet) for packet in range(24, 60, 2)]
+
+    def verdict(path: Path) -> bool:
+        try:
+            shown(open_video(path, EVERY_FRAME))
+        except X2LError:
+            return True
+        return False
+
+    alone = [verdict(path) for path in broken]
+    assert sum(alone) >= len(broken) // 2
+    with ThreadPoolExecutor(8) as crowd:
+        assert list(crowd.map(verdict, broken * 3)) == alone * 3
 
 
 def test_a_frame_is_refused_where_it_is_made_from_a_broken_one_that_is_shown_after_it(files, tmp_path):

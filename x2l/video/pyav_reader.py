@@ -86,7 +86,7 @@ class PyAVReader:
 
     def _rewind(self) -> None:
         """Open the file anew: unlike a seek, this always arrives at the first frame."""
-        self._container, self._stream = open_decoder(self._scan.path, self._salvage)
+        self._container, self._stream = open_decoder(self._scan.path)
         self._start()
 
     def _start(self) -> None:

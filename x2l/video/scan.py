@@ -115,7 +115,7 @@ def scan(path: Path, salvage: bool = False, progress: bool = False) -> Scan:
 
 def _start(path: Path, salvage: bool) -> tuple[Any, bool]:
     """The first frame, and whether the timestamps of the first few ascend."""
-    container, stream = open_decoder(path, salvage)
+    container, stream = open_decoder(path)
     with container:
         frames = decode(container, stream, path, set() if salvage else None)
         first = next(frames, None)
@@ -144,7 +144,7 @@ def _decoded(
 
     With `salvage`, without those that are made from lost ones.
     """
-    container, stream = open_decoder(path, salvage)
+    container, stream = open_decoder(path)
     lost: set[int | None] | None = set(early.tolist()) if salvage else None
     with container:
         frames = decode(container, stream, path, lost)
