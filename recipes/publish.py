@@ -70,7 +70,7 @@ NOT_MEASURED = "not measured"
 TIMES = {
     "chunk_size": "56 min",
     "control": "49 min",
-    "fig2": "65 min",
+    "fig2": "37 min",
     "fig3": "20 min",
     "k_robust": "31 min",
     "lora": "92 min",
