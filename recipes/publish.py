@@ -77,7 +77,7 @@ TIMES = {
     "lora_gain": "18 min",
     "one_pass": "55 min",
     "post_training_4k": "47 min; at 2x 33 min",
-    "spine": "23 min",
+    "spine": "25 min",
     "table1": "30 min",
     "table2": "46 min",
     "table3": "25 min",
