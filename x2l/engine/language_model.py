@@ -6,8 +6,7 @@ Keys are stored before rotation and rotated once, when a memory or a cache is ma
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,6 +22,7 @@ from transformers import (
 )
 
 from x2l.cache import filled_cache, next_position
+from x2l.engine.causal import CAUSAL_SDPA, attending, without_mask
 from x2l.engine.hooks import outputs_of
 from x2l.engine.observing import observed
 from x2l.engine.weighing import CAN_WEIGH, weighed
@@ -62,6 +62,7 @@ class LanguageModelBackbone(Backbone):
         identity: str | None = None,
     ):
         self.model = model.eval()
+        without_mask(self.decoder)
         self.tokenizer = tokenizer
         self._identity = identity
 
@@ -121,7 +122,7 @@ class LanguageModelBackbone(Backbone):
 
     def require_weighing(self) -> None:
         implementation = self.decoder.config._attn_implementation
-        if implementation not in CAN_WEIGH:
+        if implementation not in (*CAN_WEIGH, CAUSAL_SDPA):
             expected = f"{', '.join(CAN_WEIGH[:-1])} or {CAN_WEIGH[-1]}"
             raise X2LError(
                 f"backbone.attention: {implementation} cannot weigh cached tokens, expected {expected} "
@@ -168,7 +169,8 @@ class LanguageModelBackbone(Backbone):
             if len(ids) > 1:
                 # Weights are formed for each token that is read with them; only the last one's are wanted.
                 self.decoder(**self._inputs(ids[:-1], cache))
-            with _attention_weights(self.decoder):
+            # Only this implementation returns attention weights; the others never form them.
+            with attending(self.decoder, "eager"):
                 output = self.decoder(**self._inputs(ids[-1:], cache), output_attentions=True)
         return torch.stack([weights[0, :, -1, :cached] for weights in output.attentions])
 
@@ -286,14 +288,3 @@ class _StopAt(StoppingCriteria):
     def __call__(self, input_ids: Tensor, scores: Tensor | None, **kwargs: Any) -> Tensor:
         said = self.tokenizer.decode(input_ids[0, self.prompt_tokens :], skip_special_tokens=True)
         return torch.tensor([any(text in said for text in self.texts)], device=input_ids.device)
-
-
-@contextmanager
-def _attention_weights(decoder: PreTrainedModel) -> Iterator[None]:
-    """Only the eager implementation returns attention weights; the others never form them."""
-    implementation = decoder.config._attn_implementation
-    decoder.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        decoder.set_attn_implementation(implementation)
