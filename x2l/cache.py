@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from x2l.interfaces import Backbone
+from x2l.room import RoomyLayer
 from x2l.types import (
     DROPPED,
     KV,
@@ -134,14 +135,17 @@ def concatenate(pieces: Sequence[KV], device: torch.device | None = None) -> KV:
 def filled_cache(
     keys: Float[Tensor, "*batch layers kv_heads tokens head_dim"],
     values: Float[Tensor, "*batch layers kv_heads tokens head_dim"],
+    rooms: Sequence[Float[Tensor, "*batch layers kv_heads more head_dim"]] = (),
 ) -> FilledCache:
-    """A cache that holds these (rotated) keys and values without copying them."""
-    if keys.ndim == 4:
-        keys, values = keys[None], values[None]
+    """A cache that holds these (rotated) keys and values without copying them.
+
+    rooms: where the keys and the values lie, each with room behind them that the cache may write to.
+    """
+    states = [tensor if tensor.ndim == 5 else tensor[None] for tensor in (keys, values, *rooms)]
     cache = FilledCache()
-    for index in range(keys.shape[1]):
-        cache.update(keys[:, index, :, :0], values[:, index, :, :0], index)
-        cache.layers[index].keys, cache.layers[index].values = keys[:, index], values[:, index]
+    cache.layers = [
+        RoomyLayer(*layer) for layer in zip(*(tensor.unbind(1) for tensor in states), strict=True)
+    ]
     return cache
 
 

@@ -141,7 +141,8 @@ class VideoXL(LanguageModelBackbone):
         after: Int[Tensor, " vsts"] | None = None,
     ) -> KV:
         batched = embeds if embeds.ndim == 3 else embeds[None]
-        cache = memory_cache(memory, len(batched))
+        num_read = batched.shape[1] + (0 if after is None else len(after))
+        cache = memory_cache(memory, len(batched), num_read)
         start = cache.get_seq_length()
         keys, values = self.decoder.prefill(batched, cache, after)
         if embeds.ndim == 2:

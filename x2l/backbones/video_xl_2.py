@@ -164,7 +164,7 @@ class VideoXL2(ReadingBackbone):
             kv = _grouped(kv, torch.full((kv.num_tokens,), TEXT, device=kv.keys.device))
         groups = kv.groups if memory is None else torch.cat((memory.groups, kv.groups))
         extended = super().extend(memory, kv)
-        return GroupedMemory(extended.keys, extended.values, groups)
+        return GroupedMemory(extended.keys, extended.values, groups, room=extended.room)
 
     def prefill(self, chunk: Chunk, memory: GroupedMemory) -> GroupedKV:
         """Block by block. Raises X2LError for a chunk that `read` did not make."""

@@ -6,9 +6,9 @@ Keys are stored before rotation and rotated once, when a memory or a cache is ma
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -23,11 +23,13 @@ from transformers import (
 )
 
 from x2l.cache import filled_cache, next_position
+from x2l.engine.causal import CAUSAL_SDPA, attending, without_mask
 from x2l.engine.hooks import outputs_of
 from x2l.engine.observing import observed
 from x2l.engine.weighing import CAN_WEIGH, weighed
 from x2l.engine.words import unknown_words, vocabulary
 from x2l.interfaces import Backbone
+from x2l.room import Room
 from x2l.rotary import rotate
 from x2l.types import KV, Chunk, Geometry, Memory, Observed, Question, X2LError
 
@@ -62,6 +64,7 @@ class LanguageModelBackbone(Backbone):
         identity: str | None = None,
     ):
         self.model = model.eval()
+        without_mask(self.decoder)
         self.tokenizer = tokenizer
         self._identity = identity
 
@@ -106,7 +109,7 @@ class LanguageModelBackbone(Backbone):
 
     def extend(self, memory: RotatedMemory | None, kv: KV) -> RotatedMemory:
         new = self.placed(kv, memory.num_tokens if memory else 0)
-        extended = new if memory is None else RotatedMemory.joined((memory, new))
+        extended = new if memory is None else memory.extended(new)
         self.num_read = max(self.num_read if memory else 0, extended.num_tokens)
         return extended
 
@@ -121,7 +124,7 @@ class LanguageModelBackbone(Backbone):
 
     def require_weighing(self) -> None:
         implementation = self.decoder.config._attn_implementation
-        if implementation not in CAN_WEIGH:
+        if implementation not in (*CAN_WEIGH, CAUSAL_SDPA):
             expected = f"{', '.join(CAN_WEIGH[:-1])} or {CAN_WEIGH[-1]}"
             raise X2LError(
                 f"backbone.attention: {implementation} cannot weigh cached tokens, expected {expected} "
@@ -168,7 +171,8 @@ class LanguageModelBackbone(Backbone):
             if len(ids) > 1:
                 # Weights are formed for each token that is read with them; only the last one's are wanted.
                 self.decoder(**self._inputs(ids[:-1], cache))
-            with _attention_weights(self.decoder):
+            # Only this implementation returns attention weights; the others never form them.
+            with attending(self.decoder, "eager"):
                 output = self.decoder(**self._inputs(ids[-1:], cache), output_attentions=True)
         return torch.stack([weights[0, :, -1, :cached] for weights in output.attentions])
 
@@ -238,16 +242,48 @@ class LanguageModelBackbone(Backbone):
         return torch.cat((rows[None], positions))[:, None].expand(-1, batch, -1)
 
 
+@dataclass(eq=False)
+class MemoryRoom:
+    """Where keys and values of a memory lie, and of those that it was extended from.
+
+    num_tokens: of the newest. spare: most that is read behind one.
+    """
+
+    keys: Room = field(default_factory=Room)
+    values: Room = field(default_factory=Room)
+    num_tokens: int = 0
+    spare: int = 0
+
+
 @dataclass(frozen=True)
 class RotatedMemory(Memory):
-    """Keys after rotation and values, [*batch, layers, kv_heads, tokens, head_dim]."""
+    """Keys after rotation and values, [*batch, layers, kv_heads, tokens, head_dim].
+
+    room: where they lie. A memory is never changed; the newest in its room is extended there, without a copy.
+    """
 
     keys: Float[Tensor, "*batch layers kv_heads tokens head_dim"]
     values: Float[Tensor, "*batch layers kv_heads tokens head_dim"]
+    room: MemoryRoom = field(default_factory=MemoryRoom, kw_only=True, repr=False, compare=False)
 
     @property
     def num_tokens(self) -> int:
         return self.keys.shape[-2]
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether nobody uses what lies behind it in its room."""
+        return self.room.num_tokens == self.num_tokens and self.room.keys.holds(self.keys)
+
+    def extended(self, new: RotatedMemory) -> RotatedMemory:
+        """With another behind it; one without a batch (the prefix) is shared by that of the other."""
+        if torch.is_grad_enabled():
+            return RotatedMemory.joined((self, new))
+        room = self.room if self.is_newest else MemoryRoom(spare=self.room.spare)
+        keys = room.keys.append(_match_batch(self.keys, new.keys), new.keys, room.spare)
+        values = room.values.append(_match_batch(self.values, new.values), new.values, room.spare)
+        room.num_tokens = keys.shape[-2]
+        return RotatedMemory(keys, values, room=room)
 
     @classmethod
     def joined(cls, pieces: Sequence[RotatedMemory]) -> RotatedMemory:
@@ -257,12 +293,20 @@ class RotatedMemory(Memory):
         return cls(torch.cat(keys, dim=-2), torch.cat(values, dim=-2))
 
 
-def memory_cache(memory: RotatedMemory | None, batch: int) -> DynamicCache:
-    """A cache that holds a memory for every video of a batch, without copying it."""
+def memory_cache(memory: RotatedMemory | None, batch: int, num_read: int) -> DynamicCache:
+    """A cache that holds a memory for every video of a batch, without copying it.
+
+    num_read: how many tokens are read behind it, which lie in the memory's room meanwhile if it has as much.
+    """
     if memory is None:
         return DynamicCache()
-    shape = (batch, *memory.keys.shape[-4:])
-    return filled_cache(memory.keys.expand(shape), memory.values.expand(shape))
+    memory.room.spare = max(memory.room.spare, num_read)
+    room = memory.room
+    room.spare = max(room.spare, num_read)
+    is_shared = math.prod(memory.keys.shape[:-4]) < batch
+    rooms = (room.keys.buffer, room.values.buffer) if memory.is_newest and not is_shared else ()
+    states = [tensor.expand(batch, *tensor.shape[-4:]) for tensor in (memory.keys, memory.values, *rooms)]
+    return filled_cache(*states[:2], states[2:])
 
 
 def with_options(question: Question) -> str:
@@ -286,14 +330,3 @@ class _StopAt(StoppingCriteria):
     def __call__(self, input_ids: Tensor, scores: Tensor | None, **kwargs: Any) -> Tensor:
         said = self.tokenizer.decode(input_ids[0, self.prompt_tokens :], skip_special_tokens=True)
         return torch.tensor([any(text in said for text in self.texts)], device=input_ids.device)
-
-
-@contextmanager
-def _attention_weights(decoder: PreTrainedModel) -> Iterator[None]:
-    """Only the eager implementation returns attention weights; the others never form them."""
-    implementation = decoder.config._attn_implementation
-    decoder.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        decoder.set_attn_implementation(implementation)

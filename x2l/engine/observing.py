@@ -65,7 +65,7 @@ def _attention(
     backbone: LanguageModelBackbone, kv: KV, memory: RotatedMemory, queries: Tensor, last: int
 ) -> Float[Tensor, "*batch layers heads last tokens"]:
     """Weights of the last tokens, normalised over the memory and the chunk, as the pre-fill forms them."""
-    keys = backbone.extend(memory, kv).keys
+    keys = memory.joined((memory, backbone.placed(kv, memory.num_tokens))).keys
     rotated = backbone.placed(KV(queries, queries, kv.positions), memory.num_tokens).keys[..., -last:, :]
     # Heads that share keys are rows of one product: nothing is copied for each of them.
     by_kv_head = rotated.unflatten(-3, (keys.shape[-3], -1))

@@ -102,7 +102,7 @@ class StockBackbone(ReadingBackbone):
         **deepstack: Any,
     ) -> KV:
         batched = embeds if embeds.ndim == 3 else embeds[None]
-        cache = memory_cache(memory, len(batched))
+        cache = memory_cache(memory, *batched.shape[:2])
         start = cache.get_seq_length()
         attentions = [layer.self_attn for layer in self.decoder.layers]
         # Rotating back what lies in the cache would cost a digit in half precision.

@@ -13,6 +13,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, DynamicCach
 from transformers.integrations.flex_attention import compile_friendly_flex_attention
 from transformers.masking_utils import flex_attention_mask
 
+from x2l.engine.causal import CAUSAL_SDPA, attending, biased_mask
+
 CAN_WEIGH = ("sdpa", "eager", "flex_attention")
 """Fused implementations take no bias."""
 _FLEX = "x2l_weighed_flex"
@@ -26,25 +28,24 @@ def weighed(decoder: PreTrainedModel, cache: DynamicCache) -> Iterator[None]:
     if bias is None:
         yield
         return
+    implementation = decoder.config._attn_implementation
 
     def add_bias(_, args: tuple, given: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         read = given["input_ids"] if given.get("inputs_embeds") is None else given["inputs_embeds"]
         row = _row(bias, cache.get_seq_length() + read.shape[1], decoder)
-        if is_flex:
+        if implementation == CAUSAL_SDPA:
+            return args, given | {"cache_bias": row}
+        if implementation == "flex_attention":
             # Of a length that seldom changes: flex attention is compiled for it.
             return args, given | {"cache_bias": nn.functional.pad(row, (0, -len(row) % _STEP))}
-        return args, given | {"attention_mask": _mask(row, read.shape[1])}
+        return args, given | {"attention_mask": biased_mask(row, read.shape[1])}
 
-    is_flex = decoder.config._attn_implementation == "flex_attention"
-    if is_flex:
-        decoder.set_attn_implementation(_FLEX)
     hook = decoder.register_forward_pre_hook(add_bias, with_kwargs=True)
     try:
-        yield
+        with attending(decoder, _FLEX if implementation == "flex_attention" else implementation):
+            yield
     finally:
         hook.remove()
-        if is_flex:
-            decoder.set_attn_implementation("flex_attention")
 
 
 def _row(bias: Float[Tensor, " biased"], num_seen: int, decoder: PreTrainedModel) -> Float[Tensor, " seen"]:
@@ -52,12 +53,6 @@ def _row(bias: Float[Tensor, " biased"], num_seen: int, decoder: PreTrainedModel
     row = torch.zeros(num_seen, dtype=decoder.dtype, device=decoder.device)
     row[: len(bias)] = bias.to(row)
     return row
-
-
-def _mask(row: Float[Tensor, " seen"], num_read: int) -> Float[Tensor, "1 1 read seen"]:
-    """The bias as an additive causal mask of the last `num_read` tokens."""
-    later = torch.ones(num_read, len(row), dtype=torch.bool, device=row.device).triu(len(row) - num_read + 1)
-    return row.masked_fill(later, torch.finfo(row.dtype).min)[None, None]
 
 
 def _flex_attention(

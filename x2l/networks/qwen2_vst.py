@@ -210,9 +210,8 @@ class VSTModel(Qwen2Model):
                 past_key_values=cache,
                 chunk=chunk,
             )
-            # This layer's copy of the memory is used up: only one layer's lives at a time.
-            used = cache.layers[layer.self_attn.layer_idx]
-            used.keys = used.values = None
+            # This layer's memory is used up: of copies, where there are any, one lives at a time.
+            cache.layers[layer.self_attn.layer_idx].reset()
         last = self.layers[-1]
         chunk.keep(*last.self_attn.kept_keys_values(last.input_layernorm(embeds), chunk))
         return torch.stack(chunk.keys, dim=1), torch.stack(chunk.values, dim=1)
