@@ -244,7 +244,7 @@ def joined(pieces: Iterable[KV]) -> KV:
 
 def joined_positions(pieces: Sequence[KV]) -> Int[Tensor, "axes *#batch #layers #kv_heads tokens"]:
     """Positions of all tokens; spelt out for each layer and head if one piece tells them apart."""
-    shape = torch.broadcast_shapes(*(kv.positions.shape[1:-1] for kv in pieces))
+    shape = torch.broadcast_shapes(*{kv.positions.shape[1:-1] for kv in pieces})
     return torch.cat([expanded(kv.positions, shape) for kv in pieces], dim=-1)
 
 
@@ -263,7 +263,7 @@ def joined_counts(pieces: Sequence[KV]) -> Float[Tensor, "*batch tokens"] | None
         return None
     device = pieces[0].keys.device
     each = [torch.ones(kv.num_tokens) if kv.counts is None else kv.counts for kv in pieces]
-    batch = torch.broadcast_shapes(*(counts.shape[:-1] for counts in each))
+    batch = torch.broadcast_shapes(*{counts.shape[:-1] for counts in each})
     return torch.cat([counts.to(device).expand(*batch, -1) for counts in each], dim=-1)
 
 
