@@ -6,7 +6,8 @@ in temporal order. Positions are re-assigned from 0 by default, as in the releas
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import methodcaller
 from typing import Literal
 
 import torch
@@ -18,6 +19,7 @@ from x2l.interfaces import Backbone
 from x2l.types import (
     DROPPED,
     KV,
+    Level,
     Plan,
     VideoIndex,
     X2LError,
@@ -105,7 +107,9 @@ def _tokens_per_chunk(plan: Plan, levels: Sequence[KV]) -> tuple[int, ...]:
     return tuple(0 if ratio == DROPPED else next(sizes) for ratio in plan.ratios)
 
 
-def planned_levels(index: VideoIndex, plan: Plan) -> list[KV]:
+def planned_levels(
+    index: VideoIndex, plan: Plan, materialise: Callable[[Level], KV] = methodcaller("materialise")
+) -> list[KV]:
     """The KV of each chunk that the plan does not drop."""
     if len(plan.ratios) != len(index.chunks):
         raise X2LError(f"plan: {len(plan.ratios)} ratios for an index of {len(index.chunks)} chunks")
@@ -113,7 +117,7 @@ def planned_levels(index: VideoIndex, plan: Plan) -> list[KV]:
     if unknown:
         raise X2LError(f"plan: ratio {min(unknown)} is not in the index, which has {list(index.ratios)}")
     return [
-        chunk.levels[ratio].materialise()
+        materialise(chunk.levels[ratio])
         for chunk, ratio in zip(index.chunks, plan.ratios, strict=True)
         if ratio != DROPPED
     ]

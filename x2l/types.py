@@ -163,6 +163,11 @@ class KV:
             equal_counts(rows.shape[-1], stood_for),
         )
 
+    def mapped(self, put: Callable[[Tensor], Tensor]) -> KV:
+        """With what `put` makes of each tensor, which it may move and nothing else."""
+        counts = None if self.counts is None else put(self.counts)
+        return KV(put(self.keys), put(self.values), put(self.positions), self.rotated, counts)
+
     def to(self, *args, **kwargs) -> KV:
         """Move or cast keys and values (as Tensor.to); positions move, but stay integers."""
         keys = self.keys.to(*args, **kwargs)
