@@ -113,7 +113,7 @@ class VideoXL(LanguageModelBackbone):
         """Frames as the tower sees them, in batches."""
         size, step = self.model.config.vision.image_size, self.frames_per_batch
         for start in range(0, len(frames), step):
-            yield preprocess(frames[start : start + step], size).to(self.device, self.model.dtype)
+            yield preprocess(frames[start : start + step], size, self.device).to(self.model.dtype)
 
     def begin(self, video: VideoFacts | None = None) -> KV:
         return self._prefill(self.embed_text(SYSTEM_PROMPT), memory=None)
