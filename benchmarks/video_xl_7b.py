@@ -29,6 +29,7 @@ from x2l.backbones.video_xl import VideoXL
 from x2l.cache import assemble
 from x2l.compressors.identity import Identity
 from x2l.compressors.vst import VST
+from x2l.host_memory import HostMemory
 from x2l.interfaces import Compressor
 from x2l.networks.video_xl import VideoXLConfig, VideoXLForCausalLM
 from x2l.pipeline.indexing import in_host_memory
@@ -109,15 +110,17 @@ def _measure(
     backbone: VideoXL, frames: int, compressor: Compressor, ratios: tuple[int, ...], k: int, arguments
 ) -> dict[str, float]:
     """One row: index a video of noise, then ask it."""
-    seconds = {"embed": 0.0}
+    seconds, host = {"embed": 0.0}, HostMemory(backbone.device)
     _reset_peak(backbone)
     with _timed(seconds, "prefill"):
         prefix = backbone.begin()
         chunks = compressor.encode(backbone, prefix, _embedded(backbone, frames, seconds), ratios)
-        encoded = tuple(in_host_memory(chunk) for chunk in chunks)
+        encoded = tuple(in_host_memory(chunk, host) for chunk in chunks)
+        prefix = prefix.mapped(host.hold)
+        host.wait()
     seconds["prefill"] -= seconds["embed"]
     prefill_peak = _peak(backbone)
-    index = VideoIndex(prefix.to("cpu"), encoded, IndexSpec("random", backbone.geometry, {}, {}))
+    index = VideoIndex(prefix, encoded, IndexSpec("random", backbone.geometry, {}, {}))
 
     selector = TopK(k or 1)
     scores = torch.randn(len(encoded))

@@ -37,7 +37,7 @@ def source(backbone):
 
 def build(slot, name, backbone):
     method = registry.build(slot, spec(slot, name))
-    assert getattr(method, "requires", frozenset()) <= backbone.provides
+    assert registry.required(method) <= backbone.provides
     return method
 
 

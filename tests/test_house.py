@@ -66,6 +66,34 @@ def test_help_starts_fast_and_without_torch():
     assert min(seconds) < 1.0
 
 
+STARTED = """
+import gc, sys
+sys.argv = ["x2l", *{args}]
+from x2l.cli import main
+code = main()
+heavy = [name for name in sys.modules if name.startswith({heavy})]
+collections = sum(each["collections"] for each in gc.get_stats())
+sys.exit(f"{{code}} {{heavy}} {{collections}}" if code or heavy or collections > 100 else 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "heavy"),
+    [
+        (["methods"], ("torch", "transformers", "numpy")),
+        (
+            ["estimate", "--frames", "256"],
+            ("transformers.models", "transformers.modeling_utils", "peft"),
+        ),
+    ],
+    ids=["methods", "estimate"],
+)
+def test_a_command_loads_no_more_than_it_runs(args, heavy):
+    """Nor does it look for garbage among it all: hundreds of times, by default."""
+    result = run(sys.executable, "-c", STARTED.format(args=args, heavy=heavy))
+    assert result.returncode == 0, result.stderr
+
+
 def timed_run(*command: str) -> tuple[subprocess.CompletedProcess, float]:
     start_s = time.perf_counter()
     result = run(*command)

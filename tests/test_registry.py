@@ -1,5 +1,6 @@
 """Methods by name: lookup, specs with their checks, decorator, plugins and entry points."""
 
+import inspect
 import subprocess
 import sys
 from dataclasses import KW_ONLY, dataclass, field
@@ -80,6 +81,16 @@ def test_every_shipped_method_is_one_documented_class(slot, name):
     assert registry.name_of(cls) == name
     line, _ = registry.summary(slot, name)
     assert line and len(line) < 120
+
+
+@pytest.mark.parametrize("slot", list(registry.SLOTS))
+def test_the_outline_of_a_shipped_class_says_what_the_class_does(slot):
+    for name in registry.names(slot):
+        cls, outline = registry.get(slot, name), registry.outline(slot, name)
+        assert outline.node.name == cls.__name__ and outline.doc == inspect.getdoc(cls)
+        assert registry.required(outline) == registry.required(cls)
+        for attribute in ("provides", "sizes", "network_parts", "built_from", "nothing"):
+            assert getattr(outline, attribute, None) == getattr(cls, attribute, None), attribute
 
 
 @pytest.mark.parametrize(("slot", "name"), all_methods())
@@ -371,4 +382,6 @@ def test_what_a_backbone_lacks_is_told_with_what_fits_it():
         assert told == "compressor vst: needs vst, which a model does not provide, "
         assert {"identity", fits} <= set(fitting.split(", ")) and does_not not in fitting.split(", ")
         every = {name: registry.get("compressor", name) for name in registry.names("compressor")}
-        assert fitting.split(", ") == [name for name, cls in every.items() if cls.requires <= provides]
+        assert fitting.split(", ") == [
+            name for name, cls in every.items() if registry.required(cls) <= provides
+        ]

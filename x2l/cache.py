@@ -6,7 +6,8 @@ in temporal order. Positions are re-assigned from 0 by default, as in the releas
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import methodcaller
 from typing import Literal
 
 import torch
@@ -19,6 +20,7 @@ from x2l.room import RoomyLayer
 from x2l.types import (
     DROPPED,
     KV,
+    Level,
     Plan,
     VideoIndex,
     X2LError,
@@ -75,7 +77,7 @@ def assemble(
         target = kv.positions
     else:
         end = kv.num_tokens
-        target = torch.arange(end, device=kv.positions.device).expand_as(kv.positions)
+        target = torch.arange(end, device=kv.positions.device).expand(kv.positions[..., :1, :1, :].shape)
     cache = filled_cache(_rotated_keys(kv, backbone, target), kv.values)
     cache.position_shift = end - kv.num_tokens
     cache.tokens_per_chunk = tokens_per_chunk
@@ -106,7 +108,9 @@ def _tokens_per_chunk(plan: Plan, levels: Sequence[KV]) -> tuple[int, ...]:
     return tuple(0 if ratio == DROPPED else next(sizes) for ratio in plan.ratios)
 
 
-def planned_levels(index: VideoIndex, plan: Plan) -> list[KV]:
+def planned_levels(
+    index: VideoIndex, plan: Plan, materialise: Callable[[Level], KV] = methodcaller("materialise")
+) -> list[KV]:
     """The KV of each chunk that the plan does not drop."""
     if len(plan.ratios) != len(index.chunks):
         raise X2LError(f"plan: {len(plan.ratios)} ratios for an index of {len(index.chunks)} chunks")
@@ -114,22 +118,38 @@ def planned_levels(index: VideoIndex, plan: Plan) -> list[KV]:
     if unknown:
         raise X2LError(f"plan: ratio {min(unknown)} is not in the index, which has {list(index.ratios)}")
     return [
-        chunk.levels[ratio].materialise()
+        materialise(chunk.levels[ratio])
         for chunk, ratio in zip(index.chunks, plan.ratios, strict=True)
         if ratio != DROPPED
     ]
 
 
 def concatenate(pieces: Sequence[KV], device: torch.device | None = None) -> KV:
-    """One KV of all pieces in order: one buffer and one copy to the device, whatever their number.
+    """One KV of all pieces in order, as precise as the first; device: that of the first by default.
 
-    All are as precise as the first. Raises X2LError if only some are rotated.
+    Raises X2LError if only some are rotated.
     """
-    pieces = [kv.to(pieces[0].keys) for kv in pieces]
-    buffer = torch.cat([kv.keys for kv in pieces] + [kv.values for kv in pieces], dim=-2)
-    keys, values = buffer.to(device).chunk(2, dim=-2)
-    positions = joined_positions(pieces).to(device)
-    return KV(keys, values, positions, rotated_alike(pieces), joined_counts(pieces))
+    where = torch.empty(0, dtype=pieces[0].keys.dtype, device=device or pieces[0].keys.device)
+    join = _with_gradients if torch.is_grad_enabled() else _into_one_buffer
+    keys, values = (
+        join(parts, where) for parts in ([kv.keys for kv in pieces], [kv.values for kv in pieces])
+    )
+    counts = joined_counts(pieces)
+    return KV(keys, values, joined_positions(pieces).to(where.device), rotated_alike(pieces), counts)
+
+
+def _with_gradients(parts: Sequence[Tensor], like: Tensor) -> Tensor:
+    return torch.cat([part.to(like) for part in parts], dim=-2)
+
+
+def _into_one_buffer(parts: Sequence[Tensor], like: Tensor) -> Tensor:
+    """Each part goes to its place on the device: nothing of it is held twice."""
+    *shape, _, dim = parts[0].shape
+    sizes = [part.shape[-2] for part in parts]
+    buffer = like.new_empty(*shape, sum(sizes), dim)
+    for place, part in zip(buffer.split(sizes, dim=-2), parts, strict=True):
+        place.copy_(part, non_blocking=True)
+    return buffer
 
 
 def filled_cache(
@@ -152,6 +172,5 @@ def filled_cache(
 def _rotated_keys(
     kv: KV, backbone: Backbone, target: Int[Tensor, "axes *#batch #layers #kv_heads tokens"]
 ) -> Tensor:
-    rotated = backbone.rotate(kv.keys, target - kv.positions if kv.rotated else target)
-    # Keys and values share one buffer: rotated in place, nothing of it is kept twice.
-    return rotated if torch.is_grad_enabled() else kv.keys.copy_(rotated)
+    rotate = backbone.rotate if torch.is_grad_enabled() else backbone.rotate_
+    return rotate(kv.keys, target - kv.positions if kv.rotated else target)

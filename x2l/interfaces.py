@@ -176,6 +176,14 @@ class Backbone(ABC):
     ) -> Float[Tensor, "*batch layers kv_heads tokens head_dim"]:
         """Apply the rotary embedding of `positions` to keys; differences of positions re-rotate."""
 
+    def rotate_(
+        self,
+        keys: Float[Tensor, "*batch layers kv_heads tokens head_dim"],
+        positions: Int[Tensor, "axes *#batch #layers #kv_heads tokens"],
+    ) -> Float[Tensor, "*batch layers kv_heads tokens head_dim"]:
+        """As `rotate`, in place; overridden by one that needs no second copy of the keys for it."""
+        return keys.copy_(self.rotate(keys, positions))
+
     @abstractmethod
     def encode_text(self, text: str) -> Int[Tensor, " tokens"]:
         """Token ids of a piece of plain text, without any template."""

@@ -25,6 +25,7 @@ from typing import Any
 
 from x2l.config.fields import Build, arguments, join
 from x2l.errors import X2LError, unknown
+from x2l.outline import Outline, module_doc, outlines
 
 SLOTS = {
     "backbone": "x2l.backbones",
@@ -49,8 +50,9 @@ class _Base:
     maker: str | None
 
 
+_ABSTRACT = "x2l.interfaces"
 _bases: dict[str, _Base] = {}
-"""Announced by `slot` where they are defined, x2l.interfaces."""
+"""Announced by `slot` where they are defined, in `_ABSTRACT`."""
 _registered: dict[str, dict[str, type]] = {name: {} for name in SLOTS}
 _loaded_entry_points: dict[type, str] = {}
 """Their names; an entry point may lead to a class by another path than where it is defined."""
@@ -86,14 +88,21 @@ def names(slot: str) -> list[str]:
 
 def get(slot: str, name: str) -> type:
     """The class called `name`. Raises X2LError listing the known names and the closest."""
-    origins = _origins(slot)
-    if name not in origins:
-        raise unknown(f"{slot} {name!r}", name, origins)
+    origin = _origin_of(slot, name)
     if name in _registered[slot]:
         return _registered[slot][name]
-    if ":" in origins[name]:
-        return _load_entry_point(slot, name, origins[name])
-    return _only_class(slot, origins[name])
+    if ":" in origin:
+        return _load_entry_point(slot, name, origin)
+    return _only_class(slot, origin)
+
+
+def outline(slot: str, name: str) -> Outline | type:
+    """The class called `name`; of a shipped one what it says of itself, which imports nothing.
+
+    Raises X2LError as `get`.
+    """
+    origin = _origin_of(slot, name)
+    return get(slot, name) if ":" in origin else _only_outline(origin)
 
 
 def build(slot: str, spec: Any, path: str = "") -> Any:
@@ -155,9 +164,18 @@ def slot_of(cls: type) -> str | None:
     return next((name for name, base in _bases.items() if issubclass(cls, base.abc)), None)
 
 
+def required(method: Any) -> set[str]:
+    """Capabilities of a backbone that a method, its class or its outline asks for.
+
+    To observe something of the pre-fill asks for "observe_" and its name.
+    """
+    observed = {f"observe_{what}" for what in getattr(method, "observes", ())}
+    return observed.union(getattr(method, "requires", ()))
+
+
 def require_provided(method: Any, provides: Collection[str], by: str) -> None:
     """Raise X2LError, naming methods that fit, if a method requires more than is provided by `by`."""
-    if not (missing := {*method.requires} - {*provides}):
+    if not (missing := required(method) - {*provides}):
         return
     slot = slot_of(type(method))
     fitting = [name for name in names(slot) if _fits(slot, name, provides)]
@@ -169,20 +187,26 @@ def require_provided(method: Any, provides: Collection[str], by: str) -> None:
 
 def _fits(slot: str, name: str, provides: Collection[str]) -> bool:
     try:
-        return get(slot, name).requires <= {*provides}
+        return required(outline(slot, name)) <= {*provides}
     except X2LError:  # of another package, which cannot be imported
         return False
 
 
 def summary(slot: str, name: str) -> tuple[str, str]:
     """The first line of a method's docstring and what follows "Source:" in it ("" where there is none)."""
-    cls = get(slot, name)
-    module = sys.modules[cls.__module__].__doc__ or ""
-    # A dataclass without a docstring is given its signature as one.
-    own = "" if (cls.__doc__ or "").startswith(f"{cls.__name__}(") else cls.__doc__ or ""
+    own, module = _docstrings(outline(slot, name))
     source = re.search(r"^\s*Source:\s*(.+)$", own, re.M) or re.search(r"^\s*Source:\s*(.+)$", module, re.M)
     lines = (own.strip() or module.strip()).splitlines()
     return lines[0] if lines else "", source.group(1).strip() if source else ""
+
+
+def _docstrings(cls: Outline | type) -> tuple[str, str]:
+    """Of a class and its module."""
+    if isinstance(cls, Outline):
+        return cls.doc, module_doc(cls.module)
+    # A dataclass without a docstring is given its signature as one.
+    own = "" if (cls.__doc__ or "").startswith(f"{cls.__name__}(") else cls.__doc__ or ""
+    return own, sys.modules[cls.__module__].__doc__ or ""
 
 
 def load_plugin(path_or_module: str | Path) -> None:
@@ -226,6 +250,13 @@ def _known(slot: str) -> str:
 
 def _abc(slot: str) -> type:
     return _bases[_known(slot)].abc
+
+
+def _origin_of(slot: str, name: str) -> str:
+    origins = _origins(slot)
+    if name not in origins:
+        raise unknown(f"{slot} {name!r}", name, origins)
+    return origins[name]
 
 
 def _origins(slot: str) -> dict[str, str]:
@@ -283,6 +314,14 @@ def _only_class(slot: str, module_name: str) -> type:
     if len(found) != 1:
         raise X2LError(f"{module_name}: expected one subclass of {_abc(slot).__name__}, found {len(found)}")
     return found[0]
+
+
+def _only_outline(module_name: str) -> Outline:
+    """Of the one class of a shipped module that has an abstract class of a slot above it."""
+    [found] = [
+        each for each in outlines(module_name) if any(above.module == _ABSTRACT for above in each.lineage())
+    ]
+    return found
 
 
 def _load_entry_point(slot: str, name: str, origin: str) -> type:

@@ -163,6 +163,11 @@ class KV:
             equal_counts(rows.shape[-1], stood_for),
         )
 
+    def mapped(self, put: Callable[[Tensor], Tensor]) -> KV:
+        """With what `put` makes of each tensor, which it may move and nothing else."""
+        counts = None if self.counts is None else put(self.counts)
+        return KV(put(self.keys), put(self.values), put(self.positions), self.rotated, counts)
+
     def to(self, *args, **kwargs) -> KV:
         """Move or cast keys and values (as Tensor.to); positions move, but stay integers."""
         keys = self.keys.to(*args, **kwargs)
@@ -244,7 +249,7 @@ def joined(pieces: Iterable[KV]) -> KV:
 
 def joined_positions(pieces: Sequence[KV]) -> Int[Tensor, "axes *#batch #layers #kv_heads tokens"]:
     """Positions of all tokens; spelt out for each layer and head if one piece tells them apart."""
-    shape = torch.broadcast_shapes(*(kv.positions.shape[1:-1] for kv in pieces))
+    shape = torch.broadcast_shapes(*{kv.positions.shape[1:-1] for kv in pieces})
     return torch.cat([expanded(kv.positions, shape) for kv in pieces], dim=-1)
 
 
@@ -263,7 +268,7 @@ def joined_counts(pieces: Sequence[KV]) -> Float[Tensor, "*batch tokens"] | None
         return None
     device = pieces[0].keys.device
     each = [torch.ones(kv.num_tokens) if kv.counts is None else kv.counts for kv in pieces]
-    batch = torch.broadcast_shapes(*(counts.shape[:-1] for counts in each))
+    batch = torch.broadcast_shapes(*{counts.shape[:-1] for counts in each})
     return torch.cat([counts.to(device).expand(*batch, -1) for counts in each], dim=-1)
 
 

@@ -8,7 +8,7 @@ import torch
 from models import QUESTION, chunks, index_of, tiny_video_xl_2
 from pages import blocks
 
-from x2l import ChunkCompressor, Pipeline
+from x2l import ChunkCompressor, Pipeline, registry
 from x2l.backbones.video_xl import SYSTEM_PROMPT
 from x2l.cache import assemble
 from x2l.chunkers.fixed import Fixed
@@ -116,7 +116,7 @@ def test_tokens_are_kept_by_their_score_in_each_layer_and_head(backbone):
 
 
 def test_a_pre_fill_in_blocks_has_no_attention_weights_over_a_chunk():
-    assert "observe_attention" in LastLook().requires and "observe_attention" not in KeyNorm().requires
+    assert "observe_attention" in registry.required(LastLook()) and not registry.required(KeyNorm())
     with pytest.raises(X2LError, match="needs observe_attention, which"):
         Pipeline(tiny_video_xl_2(), LastLook(), AttentionScore(), Constant(4), (1, 4))
 

@@ -161,7 +161,7 @@ def test_pixels_are_those_of_the_stock_processor(request, make, processor, shape
     folder = request.getfixturevalue(make)
     frames = np.random.default_rng(1).integers(0, 256, (3, *shape, 3), dtype=np.uint8)
     expected = processor(images=list(frames), return_tensors="pt")["pixel_values"]
-    pixels = load(str(folder), "cpu").inputs(frames)["pixel_values"]
+    pixels = load(str(folder), "cpu").inputs(frames, torch.device("cpu"))["pixel_values"]
     torch.testing.assert_close(pixels, expected, atol=1e-5, rtol=0)
 
 
@@ -185,7 +185,7 @@ def test_what_the_checkpoint_says_of_pixels_comes_first(tmp_path, as_part):
         processor.save_pretrained(folder)
     frames = np.random.default_rng(1).integers(0, 256, (2, 50, 64, 3), dtype=np.uint8)
     expected = processor(images=list(frames), return_tensors="pt")["pixel_values"]
-    pixels = load(str(folder), "cpu").inputs(frames)["pixel_values"]
+    pixels = load(str(folder), "cpu").inputs(frames, torch.device("cpu"))["pixel_values"]
     torch.testing.assert_close(pixels, expected, atol=1e-5, rtol=0)
 
 

@@ -15,6 +15,7 @@ from x2l.compressors.identity import Identity
 from x2l.compressors.mean_pool import MeanPool
 from x2l.compressors.vst import VST
 from x2l.engine.chunkwise import ChunkCompressor
+from x2l.host_memory import HostMemory
 from x2l.interfaces import Oracle
 from x2l.oracles.annotated import Annotated
 from x2l.oracles.attention import AttentionScore
@@ -108,7 +109,8 @@ def test_packed_levels_leave_the_device_and_become_as_precise_as_the_cache(backb
         )
         for chunk in plain.chunks
     ]
-    index = replace(plain, chunks=tuple(in_host_memory(chunk) for chunk in packed))
+    host = HostMemory(backbone.device)
+    index = replace(plain, chunks=tuple(in_host_memory(chunk, host) for chunk in packed))
     assert {level.device for chunk in index.chunks for level in chunk.levels.values()} == {"cpu"}
     cache, expected = (assemble(each, Plan((2,) * 4), backbone).layers[0].keys for each in (index, plain))
     assert cache.dtype == expected.dtype

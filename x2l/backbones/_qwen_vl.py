@@ -70,9 +70,9 @@ class QwenVL(StockBackbone):
         settings = self.settings
         patch, merge = settings["patch_size"], settings["merge_size"]
         height, width = self._size(clip, patch * merge)
-        pixels = normalised(resized(clip.frames, height, width, settings), settings)
+        pixels = normalised(resized(clip.frames, height, width, settings).to(self.device), settings)
         flat, grid = patches(pixels, patch, merge, self.frames_per_step)
-        return flat.to(self.device, self.model.dtype), grid
+        return flat.to(self.model.dtype), grid
 
     @abstractmethod
     def capped(self, least: int, most: int, num_frames: int, factor: int) -> int:

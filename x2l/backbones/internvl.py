@@ -35,10 +35,10 @@ class InternVL(StockBackbone):
     needed_settings = ("size.height", "size.width", "image_mean", "image_std")
 
     def pieces(self, clip: Clip) -> Iterator[str | Block]:
-        pixels = squares(clip.frames, self.settings)
+        pixels = squares(clip.frames, self.settings, self.device)
         config = self.model.config
         seen = self.model.model.get_image_features(
-            pixels.to(self.device, self.model.dtype),
+            pixels.to(self.model.dtype),
             vision_feature_layer=config.vision_feature_layer,
             vision_feature_select_strategy=config.vision_feature_select_strategy,
         )

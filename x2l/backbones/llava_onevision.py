@@ -35,8 +35,8 @@ class LlavaOnevision(StockBackbone):
     needed_settings = ("size.height", "size.width", "image_mean", "image_std")
 
     def pieces(self, clip: Clip) -> Iterator[Block]:
-        pixels = squares(clip.frames, self.settings)
-        video = pixels[None].to(self.device, self.model.dtype)
+        pixels = squares(clip.frames, self.settings, self.device)
+        video = pixels[None].to(self.model.dtype)
         config = self.model.config
         seen = self.model.model.get_video_features(
             video,

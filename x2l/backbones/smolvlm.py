@@ -53,8 +53,8 @@ class SmolVLM(StockBackbone):
         return "\n\n"
 
     def pieces(self, clip: Clip) -> Iterator[str | Block]:
-        pixels = normalised(self._squares(clip), self.settings)
-        seen = self.model.model.get_image_features(pixels[None].to(self.device, self.model.dtype))
+        pixels = normalised(self._squares(clip).to(self.device), self.settings)
+        seen = self.model.model.get_image_features(pixels[None].to(self.model.dtype))
         frames = seen.pooler_output[0].unflatten(0, (len(clip.frames), -1))
         for number, (second, tokens) in enumerate(zip(clip.times_s, frames, strict=True), clip.first_frame):
             yield f"{_stamp(second) if number else ''}{SPLIT}{GLOBAL}"

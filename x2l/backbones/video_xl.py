@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -83,7 +84,7 @@ class VideoXL(LanguageModelBackbone):
         network, tokenizer = load_video_xl(model, device, dtype, attention)
         return cls(network, tokenizer, identity_of(network, model), frames_per_batch)
 
-    @property
+    @cached_property  # every question is checked against it, and it takes a configuration of the tower
     def tokens_per_frame(self) -> int:
         return getattr(self.model.config, "tokens_per_frame", 144)
 
@@ -112,7 +113,7 @@ class VideoXL(LanguageModelBackbone):
         """Frames as the tower sees them, in batches."""
         size, step = self.model.config.vision.image_size, self.frames_per_batch
         for start in range(0, len(frames), step):
-            yield preprocess(frames[start : start + step], size).to(self.device, self.model.dtype)
+            yield preprocess(frames[start : start + step], size, self.device).to(self.model.dtype)
 
     def begin(self, video: VideoFacts | None = None) -> KV:
         return self._prefill(self.embed_text(SYSTEM_PROMPT), memory=None)

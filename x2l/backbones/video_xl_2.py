@@ -137,7 +137,7 @@ class VideoXL2(ReadingBackbone):
         preprocess = Preprocessing(vision.image_size, short_side=None, mean=(0.5,) * 3, std=(0.5,) * 3)
         ends = range(self.frames_per_batch, len(clip.frames), self.frames_per_batch)
         features = [
-            self.model.model.vision_tower(preprocess(frames).to(self.device, self.model.dtype))
+            self.model.model.vision_tower(preprocess(frames, self.device).to(self.model.dtype))
             for frames in np.split(clip.frames, ends)
         ]
         groups = self.model.visual_tokens(torch.cat(features))

@@ -52,8 +52,8 @@ def estimate(
     """
     from x2l import registry
     from x2l.costs.dry_run import dry_run
-    from x2l.engine.loading import DTYPES
     from x2l.errors import X2LError, unknown
+    from x2l.precision import DTYPES
     from x2l.recipe import RECOMMENDED, Recipe
 
     for plugin in plugins:
@@ -76,7 +76,7 @@ def estimate(
         recipe.ratios,
         frames,
         chunk_frames or sizes.chunk_frames,
-        str(DTYPES[dtype]).removeprefix("torch."),
+        DTYPES[dtype],
         question_tokens,
     )
     click.echo(json.dumps(asdict(sheet), indent=1) if as_json else _text(sheet, sizes.vst))
@@ -91,9 +91,9 @@ def _sizes(name: str) -> BackboneSizes:
     from x2l.errors import unknown
 
     names = registry.names("backbone")
-    sizes = registry.get("backbone", name).sizes if name in names else None
+    sizes = registry.outline("backbone", name).sizes if name in names else None
     if sizes is None:
-        known = [each for each in names if registry.get("backbone", each).sizes is not None]
+        known = [each for each in names if registry.outline("backbone", each).sizes is not None]
         raise unknown(f"backbone {name!r} has no known size", name, known)
     return sizes
 

@@ -46,7 +46,8 @@ def _entries(slot: str) -> dict[str, tuple[str, dict[str, str]]]:
     entries = {}
     for name in registry.names(slot):
         line, source = registry.summary(slot, name)
-        cls = registry.get(slot, name)
-        features = {key: ", ".join(sorted(getattr(cls, key, ()))) for key in ("requires", "provides")}
-        entries[name] = line, {"source": source, **features}
+        said = registry.outline(slot, name)
+        features = {"requires": registry.required(said), "provides": getattr(said, "provides", ())}
+        listed = {key: ", ".join(sorted(capabilities)) for key, capabilities in features.items()}
+        entries[name] = line, {"source": source, **listed}
     return entries

@@ -42,10 +42,6 @@ class ChunkCompressor(Compressor):
         kv: an ObservedKV where the method `observes` anything.
         """
 
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
-        cls.requires = cls.requires | {f"observe_{what}" for what in cls.observes}
-
     def encode(
         self, backbone: Backbone, prefix: KV, chunks: Iterable[Chunk], ratios: Sequence[int]
     ) -> Iterator[ChunkKV]:

@@ -30,7 +30,7 @@ from x2l.engine.weighing import CAN_WEIGH, weighed
 from x2l.engine.words import unknown_words, vocabulary
 from x2l.interfaces import Backbone
 from x2l.room import Room
-from x2l.rotary import rotate
+from x2l.rotary import rotate, rotate_
 from x2l.types import KV, Chunk, Geometry, Memory, Observed, Question, X2LError
 
 
@@ -140,9 +140,20 @@ class LanguageModelBackbone(Backbone):
         return kv, observed(self, kv, memory, hidden, what)
 
     def rotate(self, keys, positions):
+        return rotate(keys, *self._turns(keys, positions))
+
+    def rotate_(self, keys, positions):
+        return rotate_(keys, *self._turns(keys, positions))
+
+    def _turns(
+        self,
+        keys: Float[Tensor, "*batch layers kv_heads tokens head_dim"],
+        positions: Int[Tensor, "axes *#batch #layers #kv_heads tokens"],
+    ) -> Iterator[Float[Tensor, "*#batch #layers #kv_heads tokens head_dim"]]:
+        """Cosine and sine of positions."""
         rows = positions.flatten(1, -2).to(keys.device)
-        cos, sin = self.decoder.rotary_emb(keys, rows if self.num_axes > 1 else rows[0])
-        return rotate(keys, *(part.unflatten(0, positions.shape[1:-1]) for part in (cos, sin)))
+        turns = self.decoder.rotary_emb(keys, rows if self.num_axes > 1 else rows[0])
+        return (part.unflatten(0, positions.shape[1:-1]) for part in turns)
 
     def encode_text(self, text: str) -> Int[Tensor, " tokens"]:
         ids = self.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]

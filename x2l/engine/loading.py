@@ -24,17 +24,10 @@ from x2l.config.settings import value_at
 from x2l.engine.adapters import adapter_identity, base_of, merged
 from x2l.networks.video_xl import VideoXLForCausalLM
 from x2l.networks.video_xl_2 import VideoXL2ForCausalLM
-from x2l.precision import FULL_NAMES
+from x2l.precision import DTYPES
 from x2l.storage.fingerprint import checkpoint_fingerprint
 from x2l.storage.hub import checkpoint_folder, one_line, processor_settings
 from x2l.types import X2LError
-
-DTYPES = {
-    name: getattr(torch, full_name)
-    for short_name, full_name in FULL_NAMES.items()
-    for name in (short_name, full_name)
-}
-
 
 TOWER = "model.vision_tower.vision_tower."
 
@@ -103,7 +96,7 @@ def _how(config: PretrainedConfig, dtype: str, attention: str) -> dict[str, Any]
     """Options that every network is loaded with: from safetensors only, telling which weights are missing."""
     return {
         "config": config,
-        "dtype": DTYPES[dtype],
+        "dtype": getattr(torch, DTYPES[dtype]),
         "attn_implementation": attention,
         "use_safetensors": True,
         "output_loading_info": True,

@@ -33,8 +33,8 @@ LEGACY_END = 2
 """End token by CLIP's first configurations: transformers then takes the highest id of a text."""
 Pool = Literal["mean", "max", "top2_mean"]
 """How the scores of a chunk's frames become one; "top2_mean" is the mean of the two highest."""
-Inputs = Callable[[UInt8[np.ndarray, "frames height width 3"]], Mapping[str, Tensor]]
-"""From frames to what a tower reads, by the names of its arguments."""
+Inputs = Callable[[UInt8[np.ndarray, "frames height width 3"], torch.device], Mapping[str, Tensor]]
+"""From frames to what a tower on the device reads, by the names of its arguments."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,7 @@ class ImageText(TextTower):
         batches = np.split(frames, range(FRAMES_PER_BATCH, len(frames), FRAMES_PER_BATCH))
         device = self.network.device
         with exact_convolutions(), in_full_precision(device.type):
-            return torch.cat(
-                [see(**{name: x.to(device) for name, x in self.inputs(batch).items()}) for batch in batches]
-            )
+            return torch.cat([see(**self.inputs(batch, device)) for batch in batches])
 
     def image_features(self, **inputs: Tensor) -> Float[Tensor, "frames dim"]:
         return self.network.get_image_features(**inputs).pooler_output
@@ -163,13 +161,13 @@ def _pixels(folder: Path, config: Any) -> Inputs:
         tuple(given.get("image_std", family.std)),
         given.get("resample", Preprocessing.resample),
     )
-    return lambda frames: {"pixel_values": preprocessing(frames)}
+    return lambda frames, device: {"pixel_values": preprocessing(frames, device)}
 
 
 def _patches(folder: Path) -> Inputs:
     """Patches of frames in their own shape, as NaFlex models read them."""
     processor = Siglip2ImageProcessorPil(**processor_settings(folder, "image"))
-    return lambda frames: processor(images=list(frames), return_tensors="pt")
+    return lambda frames, device: processor(images=list(frames), return_tensors="pt").to(device)
 
 
 def frames_of(chunk: Chunk, oracle: str) -> UInt8[np.ndarray, "frames height width 3"]:

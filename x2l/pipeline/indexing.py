@@ -15,8 +15,9 @@ from tqdm import tqdm
 from x2l import registry
 from x2l.chunkers import spelling
 from x2l.clock import Clock
+from x2l.host_memory import HostMemory
 from x2l.interfaces import Backbone, Chunker, Compressor, Oracle
-from x2l.types import KV, Chunk, ChunkKV, Clip, IndexSpec, VideoIndex, X2LError
+from x2l.types import KV, Chunk, ChunkKV, Clip, IndexSpec, Level, VideoIndex, X2LError
 from x2l.video import Footage, Sampling, open_video
 
 Source = Footage | str | Path
@@ -120,10 +121,19 @@ def _encoded(
         yield replace(chunk, features=features.pop(chunk.index))
 
 
-def in_host_memory(chunk: ChunkKV) -> ChunkKV:
-    """Off the device. What is one object stays one object; a level without `to` lies on no device."""
+def in_host_memory(chunk: ChunkKV, host: HostMemory) -> ChunkKV:
+    """Off the device; a KV is all there when the host memory has been waited for.
+
+    What is one object stays one object; a level without `to` lies on no device.
+    """
+
+    def moved_level(level: Level) -> Level:
+        if isinstance(level, KV):
+            return level.mapped(host.hold)
+        return level.to("cpu") if hasattr(level, "to") else level
+
     kvs = {id(level): level for level in chunk.levels.values()}
-    moved = {key: level.to("cpu") if hasattr(level, "to") else level for key, level in kvs.items()}
+    moved = {key: moved_level(level) for key, level in kvs.items()}
     levels = {ratio: moved[id(level)] for ratio, level in chunk.levels.items()}
     return replace(chunk, levels=levels)
 

@@ -13,7 +13,9 @@ from tqdm import tqdm
 from x2l.cache import FilledCache, Positions, assemble, planned_levels
 from x2l.chunkers.fixed import Fixed
 from x2l.clock import Clock
+from x2l.host_memory import HostMemory
 from x2l.interfaces import Backbone, Chunker, Compressor, Oracle, Part, Selector, scores_of
+from x2l.on_device import OnDevice
 from x2l.pipeline import asking, indexing
 from x2l.pipeline.asking import Asked, OnText
 from x2l.pipeline.fitting import check_fit, check_levels
@@ -29,6 +31,7 @@ class Pipeline:
     """Four parts, the levels that are made of a video, and how it is cut and sampled.
 
     sampling: of a video that is given by its path.
+    kept_bytes: device memory for levels that questions loaded, so that the next does not copy them again.
     Raises X2LError if the backbone does not provide what a part requires, or a field is wrong.
     """
 
@@ -41,6 +44,7 @@ class Pipeline:
     proportional: Proportional = OFF
     chunker: Chunker = field(default_factory=Fixed)
     sampling: Sampling = field(default_factory=Sampling)
+    kept_bytes: int = 0
 
     def __post_init__(self):
         self.backbone = self.backbone.weighing(self.proportional)
@@ -48,21 +52,24 @@ class Pipeline:
         check_fit(self.backbone, self.compressor, self.oracle, self.chunker)
         for part in self._parts:
             part.own_weights().to(self.backbone.device)
+        self._kept = OnDevice(self.backbone.device, self.kept_bytes)
 
     @torch.no_grad()
     def index(self, video: Source, progress: bool = False) -> VideoIndex:
         """Decode, embed and compress a video, chunk by chunk; the index lies in host memory."""
         video = indexing.opened(video, self.sampling, progress)
         recipe = indexing.made_with(self.compressor, self.ratios, self.chunker)
-        clock = Clock(self.backbone.device)
+        clock, host = Clock(self.backbone.device), HostMemory(self.backbone.device)
         with clock.span("chunk"):
             lengths = indexing.chunk_lengths(self.chunker, video, self.backbone, progress)
         with clock.span("prefill"):
             prefix = self.backbone.begin(video.facts)
             read = self.read(indexing.clips(video, lengths, "index", progress), prefix.num_tokens, clock)
-            stored = tuple(indexing.in_host_memory(chunk) for chunk in self.encode(prefix, read))
+            stored = tuple(indexing.in_host_memory(chunk, host) for chunk in self.encode(prefix, read))
+            prefix = prefix.mapped(host.hold)
+            host.wait()
         self.backbone.warn_if_too_long(self.backbone.num_read)
-        return VideoIndex(prefix.to("cpu"), stored, indexing.spec_of(self.backbone, recipe, video, clock))
+        return VideoIndex(prefix, stored, indexing.spec_of(self.backbone, recipe, video, clock))
 
     def read(self, clips: Iterable[Clip], position: int, clock: Clock | None = None) -> Iterator[Read]:
         """Each clip as the language model reads it, from a position on, with what the oracle stores of it.
@@ -168,7 +175,7 @@ class Pipeline:
         The one way from a plan to a cache, for training too: gradients flow unless they are switched off.
         Raises X2LError if the plan does not fit the index.
         """
-        levels = planned_levels(index, plan)
+        levels = planned_levels(index, plan, self._kept.materialise)
         for part in self._parts:
             levels = part.refine(levels, plan, question, index, self.backbone)
         return assemble(index, plan, self.backbone, self.positions, levels)

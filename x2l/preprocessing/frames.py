@@ -40,18 +40,21 @@ def resized(
 
 
 def normalised(frames: Frames, settings: Mapping[str, Any]) -> Float[Tensor, "frames 3 height width"]:
-    """Minus the mean, over the deviation; `settings` are those of the checkpoint's processor."""
-    mean, std = (torch.tensor(settings[f"image_{name}"])[:, None, None] for name in ("mean", "std"))
+    """Minus the mean, over the deviation, where the frames are; `settings` are those of the processor."""
+    mean, std = (
+        torch.tensor(settings[f"image_{name}"], device=frames.device)[:, None, None]
+        for name in ("mean", "std")
+    )
     scale = 1 / settings.get("rescale_factor", 1 / 255)
     return (frames.float() - mean * scale) / (std * scale)
 
 
 def squares(
-    frames: UInt8[np.ndarray, "frames h w 3"], settings: Mapping[str, Any]
+    frames: UInt8[np.ndarray, "frames h w 3"], settings: Mapping[str, Any], device: torch.device
 ) -> Float[Tensor, "frames 3 height width"]:
-    """Frames stretched to the size that the settings give, and normalised."""
+    """Frames stretched to the size that the settings give, and normalised on the device."""
     size = settings["size"]
-    return normalised(resized(frames, size["height"], size["width"], settings), settings)
+    return normalised(resized(frames, size["height"], size["width"], settings).to(device), settings)
 
 
 def multiples(

@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+CPU = torch.device("cpu")
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -31,11 +32,12 @@ class Preprocessing:
     resample: int = Image.Resampling.BICUBIC
 
     def __call__(
-        self, frames: UInt8[np.ndarray, "frames height width 3"]
+        self, frames: UInt8[np.ndarray, "frames height width 3"], device: torch.device = CPU
     ) -> Float[Tensor, "frames 3 size size"]:
+        """On the device, where they arrive as uint8."""
         squares = np.stack([self._square(Image.fromarray(frame)) for frame in frames])
-        pixels = rearrange(torch.from_numpy(squares), "f h w c -> f c h w").float() / 255
-        mean, std = (torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
+        pixels = rearrange(torch.from_numpy(squares).to(device), "f h w c -> f c h w").float() / 255
+        mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (self.mean, self.std))
         return (pixels - mean) / std
 
     def _square(self, picture: Image.Image) -> UInt8[np.ndarray, "size size 3"]:
@@ -49,7 +51,7 @@ class Preprocessing:
 
 
 def preprocess(
-    frames: UInt8[np.ndarray, "frames height width 3"], size: int
+    frames: UInt8[np.ndarray, "frames height width 3"], size: int, device: torch.device = CPU
 ) -> Float[Tensor, "frames 3 size size"]:
     """CLIP's own recipe: shortest side to `size` (Pillow bicubic on uint8), centre crop, normalise."""
-    return Preprocessing(size, short_side=size)(frames)
+    return Preprocessing(size, short_side=size)(frames, device)

@@ -113,10 +113,10 @@ def verify(directory: str | Path) -> bool:
 
 def check(index: VideoIndex, backbone: HasIdentity) -> None:
     """Raise X2LError, naming both values, if `index` was made with another model or geometry."""
-    made, identity = index.spec, backbone.identity
+    made, identity, geometry = index.spec, backbone.identity, backbone.geometry
     differences = [] if made.backbone == identity else [f"backbone {made.backbone!r}, not {identity!r}"]
     for name, value in asdict(made.geometry).items():
-        if value != (wanted := getattr(backbone.geometry, name)):
+        if value != (wanted := getattr(geometry, name)):
             differences.append(f"{name} {value!r}, not {wanted!r}")
     if differences:
         raise X2LError(f"index: was made with {'; '.join(differences)}")

@@ -1,0 +1,36 @@
+"""Levels that stay on the device between questions."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+
+from x2l.types import KV, Level
+
+
+class OnDevice:
+    """KVs of the levels that were asked for last, of so many bytes together. A kept level is kept alive.
+
+    limit_bytes: 0 keeps none, and none is moved then.
+    """
+
+    def __init__(self, device: torch.device, limit_bytes: int):
+        self.device, self.limit_bytes = device, limit_bytes
+        self._kept: OrderedDict[int, tuple[Level, KV]] = OrderedDict()
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(kv.num_bytes for _, kv in self._kept.values())
+
+    def materialise(self, level: Level) -> KV:
+        """The KV of a level; on the device, if there is room to keep it there."""
+        _, kv = self._kept.get(id(level), (level, None))
+        kv = level.materialise() if kv is None else kv
+        if kv.num_bytes > self.limit_bytes:
+            return kv
+        self._kept[id(level)] = level, kv.to(self.device, non_blocking=True)
+        self._kept.move_to_end(id(level))
+        while self.num_bytes > self.limit_bytes:
+            self._kept.popitem(last=False)
+        return self._kept[id(level)][1]
