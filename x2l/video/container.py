@@ -52,8 +52,8 @@ def open_container(path: Path) -> tuple[Any, Any]:
 def open_decoder(path: Path) -> tuple[Any, Any]:
     """A container and its video stream, to be decoded. Raises X2LError like `open_container`.
 
-    On one thread: an error is that of the packet in hand, and damage is seen each time. FFmpeg's threads race:
-    a frame may leave before the one it was made from is known to be broken.
+    On one thread: an error is that of the packet in hand, and damage is seen each time. FFmpeg's threads
+    race: a frame may leave before the one it was made from is known to be broken.
     """
     container, stream = open_container(path)
     stream.codec_context.thread_count = 1
