@@ -1,14 +1,18 @@
-"""What the engine costs beside plain transformers: pre-fill, decoding, assembly.
+"""What the engine costs beside plain transformers and beside what the machine can do.
 
     python benchmarks/engine.py --chunks 2 --out benchmarks/engine_cpu.json
 
 Both sides run in turns in one process on one thread, so that a noisy machine hits both alike; figures are
-medians, and ratios are medians of the ratios of neighbouring turns. Weights are random: 8 layers, width 896.
+medians (of CPU time, without a GPU), and ratios are medians of the ratios of neighbouring turns. Weights are
+random: 8 layers, width 512.
+
+`limit_s` is the work that has to be done at the machine's own rates, measured in the same run: FLOPs at that
+of a product of two 1024 x 1024 matrices; of a token, bytes of weights and cache at that of a sum of 400 MB.
 
 Plain side of the pre-fill: Qwen2Model without lm_head, given as many embeddings per chunk (raw tokens and
 VSTs) on a ready DynamicCache of the same memory length. Plain side of decoding: Qwen2ForCausalLM on a cache
 of equal length. One pass for all levels is compared with a pass for each, a weighed cache with one that is
-not.
+not. A question is assembled and read; its plain side finds a cache of equal length ready.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import json
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from statistics import median
@@ -31,6 +36,7 @@ from transformers import DynamicCache, Qwen2Config, Qwen2ForCausalLM
 from x2l.backbones.video_xl import VideoXL
 from x2l.cache import FilledCache, assemble
 from x2l.compressors.vst import VST
+from x2l.costs.flops import DecoderSizes
 from x2l.networks.qwen2_vst import VSTConfig, VSTForCausalLM
 from x2l.proportional import Proportional
 from x2l.types import KV, Chunk, IndexSpec, Plan, VideoIndex
@@ -42,14 +48,15 @@ ONE_PASS = {
 }
 SIZES = {
     "vocab_size": 1000,
-    "hidden_size": 896,
-    "intermediate_size": 4864,
+    "hidden_size": 512,
+    "intermediate_size": 2048,
     "num_hidden_layers": 8,
-    "num_attention_heads": 14,
+    "num_attention_heads": 8,
     "num_key_value_heads": 2,
 }
+DECODER = DecoderSizes(512, 2048, 8, 8, 2, 64, 1000)
 CHUNK_TOKENS = 1440
-PREFIX_TOKENS = 14
+PREFIX_TOKENS, QUESTION_TOKENS = 14, 40
 
 
 class RandomVideoXL(VideoXL):
@@ -67,20 +74,44 @@ def main() -> None:
     backbone = RandomVideoXL(VSTForCausalLM(VSTConfig(**SIZES)).to(device, dtype))
     plain = Qwen2ForCausalLM(Qwen2Config(**SIZES)).to(device, dtype).eval()
     with torch.no_grad():
+        rates = Rates.measured(device, dtype)
         figures = {
-            **{f"prefill_{ratio}x": prefill(backbone, plain, ratio, arguments) for ratio in (2, 32)},
+            **{f"prefill_{ratio}x": prefill(backbone, plain, ratio, rates, arguments) for ratio in (2, 32)},
             **{f"one_pass_{name}": one_pass(backbone, vst, arguments) for name, vst in ONE_PASS.items()},
-            "decode": decode(backbone, plain, arguments),
+            "question": question(backbone, plain, rates, arguments),
+            "decode": decode(backbone, plain, rates, arguments),
             "decode_weighed": decode_weighed(backbone, arguments),
             "assemble": assembly(backbone, arguments),
         }
-    report = {"figures": figures, **_circumstances(arguments)}
+    report = {"figures": figures, "rates": asdict(rates), **_circumstances(arguments)}
     print(json.dumps(report, indent=1))
     if arguments.out:
         arguments.out.write_text(json.dumps(report, indent=1) + "\n")
 
 
-def prefill(backbone: VideoXL, plain: Qwen2ForCausalLM, ratio: int, arguments) -> dict[str, float]:
+@dataclass(frozen=True)
+class Rates:
+    """What the machine can do: FLOPs a second, bytes read a second."""
+
+    flops: float
+    bytes: float
+
+    @classmethod
+    def measured(cls, device: torch.device, dtype: torch.dtype) -> Rates:
+        square, row = (torch.ones(size, device=device, dtype=dtype) for size in ((1024, 1024), (10**8,)))
+        multiply, read = (
+            min(_timed(work, device) for _ in range(10)) for work in (lambda: square @ square, row.sum)
+        )
+        return cls(2 * 1024**3 / multiply, row.nbytes / read)
+
+
+def _beside(limit_s: float, figures: dict[str, float]) -> dict[str, float]:
+    return figures | {"limit_s": limit_s, "of_limit": figures["ours_s"] / limit_s}
+
+
+def prefill(
+    backbone: VideoXL, plain: Qwen2ForCausalLM, ratio: int, rates: Rates, arguments
+) -> dict[str, float]:
     """One pass over the video at one ratio, all chunks, against the same number of embeddings."""
     video = torch.randn(arguments.chunks * CHUNK_TOKENS, SIZES["hidden_size"]).to(backbone.model.dtype)
     chunks = [
@@ -100,7 +131,13 @@ def prefill(backbone: VideoXL, plain: Qwen2ForCausalLM, ratio: int, arguments) -
             plain.model(inputs_embeds=embeds, past_key_values=memory, use_cache=True)
             memory.crop(-embeds.shape[1])
 
-    return _compare(ours, theirs, arguments, f"prefill {ratio}x")
+    rows = CHUNK_TOKENS + num_vsts
+    unseen = (DECODER.layers - 1) * DECODER.attention_flops(rows, rows) // 2  # a chunk is causal
+    flops = sum(
+        DECODER.prefill_flops(rows, PREFIX_TOKENS + i * num_vsts, num_vsts) - unseen
+        for i in range(arguments.chunks)
+    )
+    return _beside(flops / rates.flops, _compare(ours, theirs, arguments, f"prefill {ratio}x"))
 
 
 def one_pass(backbone: VideoXL, compressor: VST, arguments) -> dict[str, float]:
@@ -133,8 +170,26 @@ def decode_weighed(backbone: VideoXL, arguments) -> dict[str, float]:
     return figures | {"kv_tokens": weighed.get_seq_length(), "tokens_per_turn": arguments.tokens}
 
 
-def decode(backbone: VideoXL, plain: Qwen2ForCausalLM, arguments) -> dict[str, float]:
-    """One new token behind an assembled cache and behind a plain one of equal length."""
+def question(backbone: VideoXL, plain: Qwen2ForCausalLM, rates: Rates, arguments) -> dict[str, float]:
+    """Time to the first token: assembly, and a question that is read behind it."""
+    index, plan = _random_index(backbone, arguments.chunks), Plan((2,) * arguments.chunks)
+    ids = torch.arange(QUESTION_TOKENS, device=backbone.device)
+    num_tokens = assemble(index, plan, backbone).get_seq_length()
+    cache = _random_cache(plain, num_tokens)
+
+    def theirs() -> None:
+        plain(input_ids=ids[None], past_key_values=cache, use_cache=True)
+        cache.crop(-QUESTION_TOKENS)
+
+    figures = _compare(
+        lambda: backbone.logits(ids, assemble(index, plan, backbone)), theirs, arguments, "question"
+    )
+    limit_s = DECODER.answer_flops(QUESTION_TOKENS, num_tokens) / rates.flops
+    return _beside(limit_s, figures) | {"kv_tokens": num_tokens, "question_tokens": QUESTION_TOKENS}
+
+
+def decode(backbone: VideoXL, plain: Qwen2ForCausalLM, rates: Rates, arguments) -> dict[str, float]:
+    """New tokens behind an assembled cache and behind a plain one of equal length."""
     index = _random_index(backbone, arguments.chunks)
     plan = Plan((2,) * arguments.chunks)
     hybrid = assemble(index, plan, backbone)
@@ -147,7 +202,10 @@ def decode(backbone: VideoXL, plain: Qwen2ForCausalLM, arguments) -> dict[str, f
         memory.crop(-arguments.tokens)
 
     figures = _compare(lambda: step(backbone.model, hybrid), lambda: step(plain, cache), arguments, "decode")
-    return figures | {"kv_tokens": hybrid.get_seq_length(), "tokens_per_turn": arguments.tokens}
+    num_tokens, dtype = hybrid.get_seq_length(), backbone.model.dtype
+    weights = (DECODER.layers * DECODER.layer + DECODER.hidden * DECODER.vocab) * dtype.itemsize
+    limit_s = (weights + num_tokens * backbone.geometry.bytes_per_token) * arguments.tokens / rates.bytes
+    return _beside(limit_s, figures) | {"kv_tokens": num_tokens, "tokens_per_turn": arguments.tokens}
 
 
 def assembly(backbone: VideoXL, arguments) -> dict[str, float]:
@@ -176,11 +234,12 @@ def _compare(ours: Callable, theirs: Callable, arguments, name: str) -> dict[str
 
 
 def _timed(work: Callable, device: torch.device) -> float:
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
     _wait_for(device)
-    start = time.perf_counter()
+    start = clock()
     work()
     _wait_for(device)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def _wait_for(device: torch.device) -> None:

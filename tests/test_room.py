@@ -42,7 +42,7 @@ def test_tokens_are_written_where_there_is_room_for_them():
     assert keys.data_ptr() == whole.data_ptr() and torch.equal(whole[:, :, :15], keys)
     assert values.data_ptr() != whole.data_ptr()  # the start of nothing that there is room behind
     held = values.data_ptr()
-    for _ in range(100):
+    for _ in range(60):
         _, values = layer.update(random_tokens(1), random_tokens(1))
     assert values.data_ptr() == held and torch.equal(values[:, :, :5], whole[:, :, :5])
 
@@ -56,11 +56,11 @@ def test_gradients_flow_to_everything_that_was_read():
         torch.testing.assert_close(states.grad, 2 * times * states)
 
 
-@pytest.mark.parametrize("size", [1, 700])
-def test_a_long_row_is_seldom_copied(size):
+@pytest.mark.parametrize(("size", "most"), [(1, 2), (700, 40)])
+def test_a_long_row_is_seldom_copied(size, most):
     room, tokens, places = Room(), torch.empty(1, 0, 4), set()
     for _ in range(100):
         tokens = room.append(tokens, torch.zeros(1, size, 4))
         places.add(tokens.data_ptr())
     assert tokens.shape[-2] == 100 * size
-    assert len(places) <= 1 + size // 16
+    assert len(places) <= most

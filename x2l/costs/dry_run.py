@@ -19,7 +19,7 @@ class Sheet:
     """Costs of a video on one backbone: tokens, bytes and FLOPs.
 
     visual_tokens: with the text between frames. kv_bytes_stored: of the index, every level once.
-    memory_tokens: the most that the memories of all passes hold together, one of them while it is copied.
+    memory_tokens: of the memories of all passes with the room behind each, while one of them is copied.
     hybrid_tokens: in the cache of a question.
     """
 

@@ -37,8 +37,8 @@ class PaperBackbone(Backbone):
             {"unrotated_keys", "attention"} | ({"vst", "token_grid"} if sizes.vst else set())
         )
         self.flops = 0
-        self.peak_rows = self.peak_seen = self.peak_memory = self._held = 0
-        """Most tokens in one forward call, the same with what they see, and in all memories at one time."""
+        self.peak_rows = self.peak_memory = self._held = 0
+        """Most tokens in one forward call, and in all memories at one time with the room behind them."""
 
     @property
     def identity(self) -> str:
@@ -82,9 +82,10 @@ class PaperBackbone(Backbone):
 
     def extend(self, memory: _PaperMemory | None, kv: KV) -> _PaperMemory:
         extended = _PaperMemory((memory.num_tokens if memory else 0) + kv.num_tokens)
-        self._held += extended.num_tokens
+        held = extended.num_tokens + self.peak_rows  # with room for what is read behind it
+        self._held += held
         self.peak_memory = max(self.peak_memory, self._held)
-        weakref.finalize(extended, self._release, extended.num_tokens)
+        weakref.finalize(extended, self._release, held)
         return extended
 
     def _release(self, tokens: int) -> None:
@@ -143,7 +144,6 @@ class PaperBackbone(Backbone):
     def _count(self, rows: int, cached: int, kept: int, unseen: int = 0) -> None:
         decoder, stops_early = self.sizes.decoder, self.sizes.stops_early
         self.peak_rows = max(self.peak_rows, rows)
-        self.peak_seen = max(self.peak_seen, rows + cached - unseen // rows)
         if stops_early:
             self.flops += decoder.prefill_flops(rows, cached, kept)
         else:

@@ -57,15 +57,6 @@ class BackboneSizes:
     budget: PixelBudget | None = None
     chunk_frames: int = 10
 
-    @property
-    def repeated_heads(self) -> int:
-        """Heads for which the keys and values of a layer are copied.
-
-        transformers does so where there is a mask; x2l's own pre-fills, which stop early, share them.
-        """
-        decoder = self.decoder
-        return 0 if self.stops_early or decoder.heads == decoder.kv_heads else decoder.heads
-
     def at(self, height: int, width: int, num_frames: int) -> BackboneSizes:
         """The sizes for frames of a size; patches are merged by four."""
         if self.budget is None:
