@@ -7,6 +7,11 @@ Rows: uncompressed, uniform 2x, bi-level 2x/32x with three chunks in detail. For
 seconds to embed and to pre-fill, time to first token (assembly from host memory, question), milliseconds per
 decoded token, peak device memory while pre-filling and while answering. Medians of --turns questions behind
 one that warms up.
+
+Beside each of these seconds stand, under `limits`, those of the work that has to be done at the device's own
+rates, measured in the same run: to embed (FLOPs, counted by torch); to take the last chunk to host memory,
+and to assemble a cache (bytes that cross to or from the device); to assemble it again from levels that were
+kept on the device (bytes that are copied there).
 """
 
 from __future__ import annotations
@@ -14,27 +19,31 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
 import transformers
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from x2l.backbones.video_xl import VideoXL
-from x2l.cache import assemble
+from x2l.cache import assemble, planned_levels
 from x2l.compressors.identity import Identity
 from x2l.compressors.vst import VST
 from x2l.host_memory import HostMemory
 from x2l.interfaces import Compressor
 from x2l.networks.video_xl import VideoXLConfig, VideoXLForCausalLM
+from x2l.on_device import OnDevice
 from x2l.pipeline.indexing import in_host_memory
 from x2l.selectors.top_k import TopK
-from x2l.types import KV, Chunk, IndexSpec, VideoIndex
+from x2l.types import KV, Chunk, ChunkKV, IndexSpec, Plan, VideoIndex
 
 SIZES = {
     "vocab_size": 152064,
@@ -82,17 +91,51 @@ def main() -> None:
     arguments = _arguments()
     torch.manual_seed(0)
     backbone = _backbone(arguments)
+    rates = Rates.measured(backbone.device, backbone.model.dtype)
     measured = {
         str(frames): {
-            row: _measure(backbone, frames, *how, arguments)
+            row: _measure(backbone, rates, frames, *how, arguments)
             for row, how in tqdm(ROWS.items(), f"{frames} frames")
         }
         for frames in arguments.frames
     }
-    report = {"figures": measured, **_circumstances(arguments)}
+    report = {"figures": measured, "rates": asdict(rates), **_circumstances(arguments)}
     print(json.dumps(report, indent=1))
     if arguments.out:
         arguments.out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What the device can do: FLOPs a second, bytes a second that it copies, takes in and gives out."""
+
+    flops: float
+    copied: float
+    taken: float
+    given: float
+
+    @classmethod
+    def measured(cls, device: torch.device, dtype: torch.dtype) -> Rates:
+        side, num_bytes, on_gpu = (8192, 2**30, True) if device.type == "cuda" else (1024, 2**26, False)
+        square = torch.ones(side, side, device=device, dtype=dtype)
+        here, there = (torch.ones(num_bytes, dtype=torch.uint8, device=device) for _ in range(2))
+        outside = torch.ones(num_bytes, dtype=torch.uint8, pin_memory=on_gpu)
+        copies = (there, here), (there, outside), (outside, here)
+        return cls(
+            2 * side**3 / _repeated(lambda: square @ square, 10),
+            *(num_bytes / _repeated(lambda to=to, x=x: to.copy_(x), 10) for to, x in copies),
+        )
+
+
+def _repeated(work: Callable[[], Any], turns: int) -> float:
+    """Median seconds of one turn, behind one that warms up."""
+    turns_s: list[float] = []
+    for _ in range(turns + 1):
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "turn"):
+            work()
+        turns_s.append(seconds["turn"])
+    return median(turns_s[1:])
 
 
 def _backbone(arguments) -> RandomVideoXL:
@@ -107,20 +150,27 @@ def _backbone(arguments) -> RandomVideoXL:
 
 
 def _measure(
-    backbone: VideoXL, frames: int, compressor: Compressor, ratios: tuple[int, ...], k: int, arguments
-) -> dict[str, float]:
+    backbone: VideoXL,
+    rates: Rates,
+    frames: int,
+    compressor: Compressor,
+    ratios: tuple[int, ...],
+    k: int,
+    arguments,
+) -> dict[str, Any]:
     """One row: index a video of noise, then ask it."""
-    seconds, host = {"embed": 0.0}, HostMemory(backbone.device)
+    seconds, host, encoded = {"embed": 0.0}, HostMemory(backbone.device), []
     _reset_peak(backbone)
     with _timed(seconds, "prefill"):
         prefix = backbone.begin()
         chunks = compressor.encode(backbone, prefix, _embedded(backbone, frames, seconds), ratios)
-        encoded = tuple(in_host_memory(chunk, host) for chunk in chunks)
+        for last in chunks:
+            encoded.append(in_host_memory(last, host))
         prefix = prefix.mapped(host.hold)
         host.wait()
     seconds["prefill"] -= seconds["embed"]
     prefill_peak = _peak(backbone)
-    index = VideoIndex(prefix, encoded, IndexSpec("random", backbone.geometry, {}, {}))
+    index = VideoIndex(prefix, tuple(encoded), IndexSpec("random", backbone.geometry, {}, {}))
 
     selector = TopK(k or 1)
     scores = torch.randn(len(encoded))
@@ -130,6 +180,7 @@ def _measure(
     full = index.num_visual_tokens
     kept = sum(index.planned_tokens(plan))
     return {
+        **_moved(backbone, rates, index, plan, last, host, arguments.turns),
         "embed_s": seconds["embed"],
         "prefill_s": seconds["prefill"],
         "ttft_s": median(turn["ttft"] for turn in turns),
@@ -141,6 +192,48 @@ def _measure(
         "cache_reduction": 1 - kept / full,
         "index_gb": index.num_bytes / 1e9,
     }
+
+
+def _moved(
+    backbone: VideoXL,
+    rates: Rates,
+    index: VideoIndex,
+    plan: Plan,
+    last: ChunkKV,
+    host: HostMemory,
+    turns: int,
+) -> dict[str, Any]:
+    """Seconds of what moves bytes, and the limits of that and of embedding."""
+    kept = OnDevice(backbone.device, index.num_bytes)
+
+    def give() -> None:
+        for level in last.levels.values():
+            level.mapped(host.copy)
+        host.wait()
+
+    def assemble_again() -> None:
+        assemble(index, plan, backbone, levels=planned_levels(index, plan, kept.materialise))
+
+    given = sum(level.num_bytes for level in last.levels.values())
+    cached = (PROMPT_TOKENS + sum(index.planned_tokens(plan))) * backbone.geometry.bytes_per_token
+    num_frames = sum(chunk.num_frames for chunk in index.chunks)
+    return {
+        "to_host_s": _repeated(give, turns),
+        "assemble_s": _repeated(lambda: assemble(index, plan, backbone), turns),
+        "assemble_again_s": _repeated(assemble_again, turns),
+        "limits": {
+            "to_host_s": given / rates.given,
+            "assemble_s": cached / rates.taken,
+            "assemble_again_s": cached / rates.copied,
+            "embed_s": num_frames * _flops_of_a_frame(backbone) / rates.flops,
+        },
+    }
+
+
+def _flops_of_a_frame(backbone: VideoXL) -> float:
+    with FlopCounterMode(display=False) as counter:
+        next(_embedded(backbone, 1, {"embed": 0.0}))
+    return counter.get_total_flops()
 
 
 def _ask(backbone: VideoXL, index: VideoIndex, plan, arguments) -> dict[str, float]:

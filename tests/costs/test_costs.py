@@ -338,10 +338,16 @@ def test_the_benchmark_for_a_gpu_runs_at_a_small_size(monkeypatch, capsys):
     options = "--small --device cpu --dtype float32 --frames 20 --turns 1 --tokens 2"
     monkeypatch.setattr("sys.argv", [str(script), *options.split()])
     runpy.run_path(str(script), run_name="__main__")
-    plain, double, hybrid = json.loads(capsys.readouterr().out)["figures"]["20"].values()
+    report = json.loads(capsys.readouterr().out)
+    plain, double, hybrid = report["figures"]["20"].values()
     assert plain["cache_reduction"] == 0 and double["cache_reduction"] == pytest.approx(0.5)
     assert hybrid["kv_tokens_full"] == plain["kv_tokens"] == 20 * 144
     assert all(row["ttft_s"] > 0 and row["prefill_s"] > 0 for row in (plain, double, hybrid))
+    limits = plain["limits"]
+    assert limits.keys() == {"embed_s", "to_host_s", "assemble_s", "assemble_again_s"}
+    assert all(0 < seconds < 100 * plain[stage] for stage, seconds in limits.items())
+    bytes_per_token = 2 * 2 * 4 * 4 * 4  # keys and values, layers, heads, numbers, bytes
+    assert limits["assemble_s"] * report["rates"]["taken"] == pytest.approx((14 + 20 * 144) * bytes_per_token)
 
 
 @pytest.mark.parametrize(

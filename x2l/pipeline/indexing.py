@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from x2l import registry
+from x2l.ahead import ahead
 from x2l.chunkers import spelling
 from x2l.clock import Clock
 from x2l.host_memory import HostMemory
@@ -46,10 +48,11 @@ def chunk_lengths(chunker: Chunker, video: Footage, backbone: Backbone, progress
     return lengths
 
 
-def clips(video: Footage, lengths: Sequence[int], doing: str, progress: bool) -> Iterator[Clip]:
-    """A clip for each chunk, behind a progress bar."""
-    bar = tqdm(video.clips(lengths), doing, len(lengths), unit="chunk", delay=1, disable=not progress)
-    return iter(bar)
+@contextmanager
+def clips(video: Footage, lengths: Sequence[int], doing: str, progress: bool) -> Iterator[Iterator[Clip]]:
+    """A clip for each chunk, behind a progress bar; the next is decoded while one is worked on."""
+    with closing(ahead(video.clips(lengths))) as decoded:
+        yield iter(tqdm(decoded, doing, len(lengths), unit="chunk", delay=1, disable=not progress))
 
 
 def read(

@@ -62,9 +62,10 @@ class Pipeline:
         clock, host = Clock(self.backbone.device), HostMemory(self.backbone.device)
         with clock.span("chunk"):
             lengths = indexing.chunk_lengths(self.chunker, video, self.backbone, progress)
-        with clock.span("prefill"):
+        reading = indexing.clips(video, lengths, "index", progress)
+        with clock.span("prefill"), reading as clips:
             prefix = self.backbone.begin(video.facts)
-            read = self.read(indexing.clips(video, lengths, "index", progress), prefix.num_tokens, clock)
+            read = self.read(clips, prefix.num_tokens, clock)
             stored = tuple(indexing.in_host_memory(chunk, host) for chunk in self.encode(prefix, read))
             prefix = prefix.mapped(host.hold)
             host.wait()
@@ -94,8 +95,9 @@ class Pipeline:
         store.check(index, self.backbone)
         video = indexing.opened(video, self.sampling, progress)
         indexing.require_same_frames(index, video)
-        clips = indexing.clips(video, [chunk.num_frames for chunk in index.chunks], "read", progress)
-        return indexing.with_features(index, self.read(clips, index.prefix.num_tokens))
+        lengths = [chunk.num_frames for chunk in index.chunks]
+        with indexing.clips(video, lengths, "read", progress) as clips:
+            return indexing.with_features(index, self.read(clips, index.prefix.num_tokens))
 
     @torch.no_grad()
     def ask(
