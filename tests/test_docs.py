@@ -128,9 +128,21 @@ def test_the_command_of_the_page_answers(checkpoint, plugin, capsys):
     assert "KV cache" in capsys.readouterr().out
 
 
+def test_the_checkpoint_of_the_page_is_verified_as_it_says(checkpoint, plugin, tmp_path, monkeypatch, capsys):
+    command, verify, _, *options = shlex.split(blocks("bash")[1])
+    assert (command, verify) == ("x2l", "verify") and options[:2] == ["--plugin", plugin.name]
+    monkeypatch.chdir(tmp_path)
+    options[1] = str(plugin)
+    assert main([verify, str(checkpoint), *options, "--video", str(EXAMPLE), "--frames", "8"]) == 0
+    page = json.loads((tmp_path / "page.json").read_text())
+    statuses = {check["name"]: check["status"] for check in page["checks"]}
+    assert page["backbone"] == "llava_next_video"
+    assert statuses.pop("stock model") in ("pass", "skipped") and set(statuses.values()) == {"pass"}
+
+
 def test_every_field_of_the_table_exists(backbone):
     names = re.findall(r"^\| `(\w+)", PAGE.read_text(encoding="utf-8"), re.M)
-    assert len(names) == 9 and all(hasattr(backbone, name) for name in names)
+    assert len(names) == 10 and all(hasattr(backbone, name) for name in names)
 
 
 def test_every_page_is_followed_and_its_links_lead_somewhere():

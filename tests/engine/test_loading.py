@@ -76,6 +76,15 @@ def test_a_vst_embedding_that_cannot_start_is_refused(folder, fields, message):
         VideoXL.from_pretrained(str(folder))
 
 
+def test_weights_of_other_sizes_are_named(folder):
+    edit_config(folder, intermediate_size=100)
+    message = (
+        r"holds 9 weights of other sizes, such as .*down_proj.weight, \[64, 96\] where .* says \[64, 100\]"
+    )
+    with pytest.raises(X2LError, match=message):
+        VideoXL.from_pretrained(str(folder))
+
+
 def test_buffers_that_releases_hold_are_tolerated(folder):
     extra = {
         f"{TOWER}vision_model.embeddings.position_ids": torch.arange(17)[None],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from math import prod
 from typing import Any, ClassVar
 
 import torch
@@ -69,7 +70,8 @@ class QwenVL(StockBackbone):
         """The clip as the tower reads it, and its grid of patches (t, h, w)."""
         settings = self.settings
         patch, merge = settings["patch_size"], settings["merge_size"]
-        height, width = self._size(clip, patch * merge)
+        num_frames = clip.video.num_frames if clip.video else len(clip.frames)
+        height, width = self._size(*clip.frames.shape[1:3], num_frames)
         pixels = normalised(resized(clip.frames, height, width, settings).to(self.device), settings)
         flat, grid = patches(pixels, patch, merge, self.frames_per_step)
         return flat.to(self.model.dtype), grid
@@ -81,16 +83,25 @@ class QwenVL(StockBackbone):
         A video of many frames gets smaller ones. Source: qwen-vl-utils, as in transformers.
         """
 
-    def _size(self, clip: Clip, factor: int) -> tuple[int, int]:
+    @property
+    def _factor(self) -> int:
+        """Pixels on a side of what one visual token stands for."""
+        return self.settings["patch_size"] * self.settings["merge_size"]
+
+    def tokens_per_step(self, height: int, width: int, num_frames: int) -> int:
+        return prod(self._size(height, width, num_frames)) // self._factor**2
+
+    def _size(self, height: int, width: int, num_frames: int) -> tuple[int, int]:
+        """Height and width in pixels that frames of a video are given."""
         step = self.frames_per_step if self.budget_is_of_the_video else 1
-        num_frames = max(clip.video.num_frames if clip.video else len(clip.frames), step)
+        num_frames = max(num_frames, step)
         counted = num_frames if self.budget_is_of_the_video else 1
         least, most = _limits(self.settings)
         if self.settings.get("cap_pixels_per_frame"):
-            most = self.capped(least, most, num_frames, factor)
+            most = self.capped(least, most, num_frames, self._factor)
         if own_limit := self.settings.get("max_pixels_per_frame"):
             most = min(most, own_limit * counted)
-        return multiples(*clip.frames.shape[1:3], factor, min(least, most), most, counted, step)
+        return multiples(height, width, self._factor, min(least, most), most, counted, step)
 
     def merged(self, grid: tuple[int, int, int]) -> tuple[int, int, int]:
         """The grid of visual tokens: patches are merged side by side."""

@@ -34,6 +34,9 @@ class InternVL(StockBackbone):
     }
     needed_settings = ("size.height", "size.width", "image_mean", "image_std")
 
+    def tokens_per_step(self, height: int, width: int, num_frames: int) -> int:
+        return self.model.config.image_seq_length
+
     def pieces(self, clip: Clip) -> Iterator[str | Block]:
         pixels = squares(clip.frames, self.settings, self.device)
         config = self.model.config

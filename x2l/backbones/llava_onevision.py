@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import ceil
 from typing import ClassVar
 
 import torch
@@ -33,6 +34,10 @@ class LlavaOnevision(StockBackbone):
         "tower": r"vision_tower\.",
     }
     needed_settings = ("size.height", "size.width", "image_mean", "image_std")
+
+    def tokens_per_step(self, height: int, width: int, num_frames: int) -> int:
+        tower = self.model.config.vision_config
+        return ceil(tower.image_size // tower.patch_size / 2) ** 2
 
     def pieces(self, clip: Clip) -> Iterator[Block]:
         pixels = squares(clip.frames, self.settings, self.device)

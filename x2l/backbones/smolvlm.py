@@ -52,6 +52,10 @@ class SmolVLM(StockBackbone):
     def outro(self) -> str:
         return "\n\n"
 
+    def tokens_per_step(self, height: int, width: int, num_frames: int) -> int:
+        tower = self.model.config.vision_config
+        return (tower.image_size // tower.patch_size // self.model.config.scale_factor) ** 2
+
     def pieces(self, clip: Clip) -> Iterator[str | Block]:
         pixels = normalised(self._squares(clip).to(self.device), self.settings)
         seen = self.model.model.get_image_features(pixels[None].to(self.model.dtype))

@@ -48,6 +48,7 @@ class VideoXL(LanguageModelBackbone):
         "projector": r"mm_projector\.",
         "tower": r"vision_tower\.",
     }
+    model_types = frozenset({"llava_qwen"})
     base_count = 2.0
     default_model: ClassVar[str | None] = None
     """The checkpoint folder that is meant when none is given."""
@@ -116,7 +117,10 @@ class VideoXL(LanguageModelBackbone):
             yield preprocess(frames[start : start + step], size, self.device).to(self.model.dtype)
 
     def begin(self, video: VideoFacts | None = None) -> KV:
-        return self._prefill(self.embed_text(SYSTEM_PROMPT), memory=None)
+        return self._prefill(self.embed_ids(self.prompt_ids(video)), memory=None)
+
+    def prompt_ids(self, video: VideoFacts | None = None) -> Int[Tensor, " tokens"]:
+        return self.encode_text(SYSTEM_PROMPT)
 
     def placed(self, kv: KV, num_cached: int) -> RotatedMemory:
         """Behind n cached tokens, the new keys take the positions n, n + 1, ..."""

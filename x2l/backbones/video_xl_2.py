@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from x2l.backbones.video_xl import SYSTEM_PROMPT, question_prompt
+from x2l.cache import FilledCache
 from x2l.costs.flops import TowerSizes, auto_encoder, mlp
 from x2l.costs.sizes import QWEN2_7B, BackboneSizes
 from x2l.engine.language_model import RotatedMemory
@@ -81,6 +82,7 @@ class VideoXL2(ReadingBackbone):
     # Who sees which block is decided while it is pre-filled: weights over a whole chunk are not formed.
     provides = ReadingBackbone.provides - {"observe_attention"}
     frames_per_step = 4
+    model_types = frozenset({"video_xl_2"})
     network_parts: ClassVar[dict[str, str]] = {
         "projector": r"\b(mm_projector|sae)\.",
         "tower": r"vision_tower\.",
@@ -146,7 +148,24 @@ class VideoXL2(ReadingBackbone):
             yield Block(tokens)
 
     def begin(self, video: VideoFacts | None = None) -> GroupedKV:
-        return self.prefill_prompt(self.embed_text(SYSTEM_PROMPT))
+        return self.prefill_prompt(self.embed_ids(self.prompt_ids(video)))
+
+    def prompt_ids(self, video: VideoFacts | None = None) -> Int[Tensor, " tokens"]:
+        return self.encode_text(SYSTEM_PROMPT)
+
+    def tokens_per_step(self, height: int, width: int, num_frames: int) -> int:
+        return (self.model.config.sae_grid_size // 2) ** 2
+
+    def one_pass(self, video: Chunk) -> FilledCache:
+        """As Qwen2 does it, which is the same as long as every block sees all before it.
+
+        Raises NotImplementedError for a longer video.
+        """
+        num_blocks = -(-video.num_steps // self.block_groups)
+        if num_blocks > self.previous_blocks + 1:
+            most = self.frames_per_step * self.block_groups * (self.previous_blocks + 1)
+            raise NotImplementedError(f"visual tokens see blocks nearby only, in more than {most} frames")
+        return super().one_pass(video)
 
     def prefill_prompt(self, embeds: Float[Tensor, "tokens hidden"]) -> GroupedKV:
         """KV of text in front of the video."""

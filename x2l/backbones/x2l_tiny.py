@@ -26,4 +26,5 @@ class X2LTiny(VideoXL):
         stops_early=True,
     )
 
+    model_types = frozenset()  # other weights of this architecture are a Video-XL's
     default_model = str(WEIGHTS)

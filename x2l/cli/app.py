@@ -21,6 +21,7 @@ from x2l.cli.fit import fit
 from x2l.cli.index import index
 from x2l.cli.methods import methods
 from x2l.cli.needles import needles
+from x2l.cli.verify import verify
 from x2l.errors import X2LError
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -38,7 +39,7 @@ def x2l() -> None:
     """
 
 
-for command in (ask, chat, index, check, estimate, methods, needles, evaluate, fit):
+for command in (ask, chat, index, check, estimate, verify, methods, needles, evaluate, fit):
     x2l.add_command(command)
 
 # The name of `estimate` until 0.1: plans are what answers have.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -22,7 +23,7 @@ from transformers import (
     TextStreamer,
 )
 
-from x2l.cache import filled_cache, next_position
+from x2l.cache import FilledCache, filled_cache, next_position
 from x2l.engine.causal import CAUSAL_SDPA, attending, without_mask
 from x2l.engine.hooks import outputs_of
 from x2l.engine.observing import observed
@@ -31,7 +32,7 @@ from x2l.engine.words import unknown_words, vocabulary
 from x2l.interfaces import Backbone
 from x2l.room import Room
 from x2l.rotary import rotate, rotate_
-from x2l.types import KV, Chunk, Geometry, Memory, Observed, Question, X2LError
+from x2l.types import KV, Chunk, Geometry, Memory, Observed, Question, VideoFacts, X2LError
 
 
 class LanguageModelBackbone(Backbone):
@@ -54,6 +55,10 @@ class LanguageModelBackbone(Backbone):
     The first that fits counts; what fits none is "language_model". These are usual names; a family whose
     network has others overrides them.
     """
+    model_types: ClassVar[frozenset[str]] = frozenset()
+    """`model_type` of the checkpoints that it is made for."""
+    frames_per_step: ClassVar[int] = 1
+    """Frames that share their visual tokens."""
     reads_words: ClassVar[bool] = False
     """Whether there is text between the frames."""
 
@@ -92,6 +97,13 @@ class LanguageModelBackbone(Backbone):
         """None where it depends on the size of the frames."""
         return None
 
+    def tokens_per_step(self, height: int, width: int, num_frames: int) -> int | None:
+        """Visual tokens of `frames_per_step` frames, as the checkpoint's settings have it; None: they do not.
+
+        num_frames: of the whole video.
+        """
+        return self.tokens_per_frame
+
     @property
     def geometry(self) -> Geometry:
         config = self.decoder.config
@@ -106,6 +118,32 @@ class LanguageModelBackbone(Backbone):
     @property
     def device(self) -> torch.device:
         return self.model.device
+
+    @abstractmethod
+    def prompt_ids(self, video: VideoFacts | None = None) -> Int[Tensor, " tokens"]:
+        """Token ids of everything in front of the first frame."""
+
+    def one_pass(self, video: Chunk) -> FilledCache:
+        """The cache that the network's own forward fills with the prompt and a whole video in one pass.
+
+        What chunks that are not compressed must come to.
+        """
+        prompt = self.embed_ids(self.prompt_ids(video.video))
+        positions = torch.cat((self._line(0, len(prompt)), video.positions), dim=1)
+        cache = FilledCache()
+        self.decoder(
+            inputs_embeds=torch.cat((prompt, video.visual_tokens))[None],
+            position_ids=self._position_ids(positions, 0),
+            past_key_values=cache,
+            use_cache=True,
+            **self._besides(video, len(prompt)),
+        )
+        cache.position_shift = video.next_position - cache.get_seq_length()
+        return self.finish(cache)
+
+    def _besides(self, chunk: Chunk, num_before: int = 0) -> dict[str, Any]:
+        """Arguments of the decoder for a chunk behind `num_before` tokens of text, besides embeddings."""
+        return {}
 
     def extend(self, memory: RotatedMemory | None, kv: KV) -> RotatedMemory:
         new = self.placed(kv, memory.num_tokens if memory else 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -87,6 +88,7 @@ def _load(
         if isinstance(error, X2LError):
             raise
         raise X2LError(f"backbone.model: {model} cannot be loaded, {one_line(error)}") from error
+    _require_sizes(report, model)
     unexpected = [key for key in report["unexpected_keys"] if not _TOLERATED.search(key)]
     _require_none(unexpected, "also holds", model)
     return network, tokenizer, missing
@@ -100,7 +102,15 @@ def _how(config: PretrainedConfig, dtype: str, attention: str) -> dict[str, Any]
         "attn_implementation": attention,
         "use_safetensors": True,
         "output_loading_info": True,
+        "ignore_mismatched_sizes": True,  # `_require_sizes` names them
     }
+
+
+def _require_sizes(report: Mapping[str, Any], model: str) -> None:
+    if mismatched := sorted(report["mismatched_keys"]):
+        name, stored, expected = mismatched[0]
+        such = f"such as {name}, {list(stored)} where its config.json says {list(expected)}"
+        raise X2LError(f"backbone.model: {model} holds {len(mismatched)} weights of other sizes, {such}")
 
 
 def _require_none(keys: Collection[str], verb: str, model: str) -> None:
@@ -142,7 +152,8 @@ def load_stock(
     """Network, tokenizer, settings of the video processor and identity of a checkpoint of transformers.
 
     model: a checkpoint folder or the name of a model on the hub; of adapters on their base, too.
-    Raises X2LError naming the model and what is wrong: not found, of another type, damaged, incomplete.
+    Warns of weights that nothing reads. Raises X2LError naming the model and what is wrong: not found, of
+    another type, damaged, incomplete, of other sizes.
     """
     check_dtype(dtype)
     require_device(device)
@@ -167,6 +178,10 @@ def load_stock(
         identity += adapter_identity(given)
     except Exception as error:  # a damaged file fails wherever it is read
         raise X2LError(f"backbone.model: {model} cannot be loaded, {one_line(error)}") from error
+    _require_sizes(report, model)
+    if unread := [key for key in report["unexpected_keys"] if not _TOLERATED.search(key)]:
+        held = f"{len(unread)} weights that nothing reads, such as {min(unread)}"
+        warnings.warn(f"backbone.model: {model} also holds {held}", stacklevel=3)
     network = merged(network, given)
     return network.to(device), tokenizer, settings, identity
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -50,8 +49,6 @@ class Block:
 class ReadingBackbone(LanguageModelBackbone):
     """A subclass says what is read for a clip, `pieces`; positions and masks follow from that."""
 
-    frames_per_step: ClassVar[int] = 1
-    """Frames that share their visual tokens."""
     reads_words = True
 
     @abstractmethod

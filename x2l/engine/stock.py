@@ -31,8 +31,6 @@ class StockBackbone(ReadingBackbone):
 
     placeholder: ClassVar[str] = "<video>"
     """What stands for the video in the text that the chat template makes."""
-    model_types: ClassVar[frozenset[str]] = frozenset()
-    """`model_type` of the checkpoints that the family can read."""
     needed_settings: ClassVar[tuple[str, ...]] = ("image_mean", "image_std")
     """Settings of the video processor that the family reads; a checkpoint without them is refused.
 
@@ -76,7 +74,6 @@ class StockBackbone(ReadingBackbone):
         return self._prefill(embeds, None, self._line(0, len(embeds)))
 
     def prompt_ids(self, video: VideoFacts | None = None) -> Int[Tensor, " tokens"]:
-        """Everything in front of the first frame."""
         before, _ = self._around_the_video(Question("?"))
         return self.encode_text(before + self.intro(video))
 
@@ -84,15 +81,17 @@ class StockBackbone(ReadingBackbone):
         """Raises X2LError for a chunk that does not say where it stands (one that `read` did not make)."""
         if chunk.positions is None:
             raise X2LError(f"chunk {chunk.index}: has no positions, expected one made by read()")
-        deepstack = {}
-        if chunk.deepstack is not None:
-            is_visual = torch.ones(chunk.visual_tokens.shape[-2], dtype=torch.bool)
-            is_visual = is_visual if chunk.is_text is None else ~chunk.is_text
-            deepstack = {
-                "visual_pos_masks": is_visual[None],
-                "deepstack_visual_embeds": list(chunk.deepstack),
-            }
-        return self._prefill(chunk.visual_tokens, memory, chunk.positions, **deepstack)
+        return self._prefill(chunk.visual_tokens, memory, chunk.positions, **self._besides(chunk))
+
+    def _besides(self, chunk: Chunk, num_before: int = 0) -> dict[str, Any]:
+        if chunk.deepstack is None:
+            return {}
+        is_visual = torch.ones(chunk.visual_tokens.shape[-2], dtype=torch.bool)
+        is_visual = is_visual if chunk.is_text is None else ~chunk.is_text
+        return {
+            "visual_pos_masks": torch.cat((is_visual.new_zeros(num_before), is_visual))[None],
+            "deepstack_visual_embeds": list(chunk.deepstack),
+        }
 
     def _prefill(
         self,
