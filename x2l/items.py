@@ -16,6 +16,10 @@ NEEDLE = "needle"
 """The kind of question that a haystack is asked: "needle-25" lies a quarter of the way through."""
 
 
+Cue = tuple[float, float, str]
+"""A subtitle: from and to which second it is shown, and its text."""
+
+
 @dataclass(frozen=True)
 class VideoFile:
     """Opens a video file, a folder of pictures or a picture: `open` of an item."""
@@ -35,12 +39,14 @@ class Item:
     open: a sampling to footage; raises X2LError where the video cannot be read.
     gold_frames: the frames that hold the answers, counted from 0 before sampling, where a record names these
         and no seconds: only the opened video knows when they are shown.
+    cues: subtitles that the prompts of questions show: those of the frames that are looked at.
     """
 
     name: str
     questions: tuple[Question, ...]
     open: Callable[[Sampling], Footage]
     gold_frames: tuple[int, ...] = ()
+    cues: tuple[Cue, ...] = ()
 
     @classmethod
     def of_file(cls, path: str | Path, questions: Iterable[Question]) -> Item:
@@ -53,11 +59,18 @@ class Item:
         return self.open.path if isinstance(self.open, VideoFile) else None
 
     def asked(self, footage: Footage) -> tuple[Question, ...]:
-        """The questions, gold frames as time spans. Raises X2LError for a frame that the video lacks."""
-        if not self.gold_frames:
-            return self.questions
-        spans_s = tuple(footage.span_s(first, last) for first, last in _runs(self.gold_frames))
-        return tuple(replace(question, gold_spans_s=spans_s) for question in self.questions)
+        """The questions, gold frames as time spans, with the subtitles of the frames that are looked at.
+
+        Raises X2LError for a frame that the video lacks.
+        """
+        questions = self.questions
+        if self.gold_frames:
+            spans_s = tuple(footage.span_s(first, last) for first, last in _runs(self.gold_frames))
+            questions = tuple(replace(question, gold_spans_s=spans_s) for question in questions)
+        if self.cues:
+            said = "\n".join(text for start_s, end_s, text in self.cues if _is_seen(footage, start_s, end_s))
+            questions = tuple(replace(q, prompt=replace(q.prompt, subtitles=said)) for q in questions)
+        return questions
 
     def fingerprint(self) -> str:
         """Hash of the video's content. Raises X2LError if it cannot be read."""
@@ -72,6 +85,10 @@ class Item:
 def kind_of(question: Question) -> str:
     """The kind of a question by its id "{kind}-{i}"; "" for another id."""
     return question.id.rpartition("-")[0]
+
+
+def _is_seen(footage: Footage, start_s: float, end_s: float) -> bool:
+    return bool(((footage.times_s >= start_s) & (footage.times_s <= end_s)).any())
 
 
 def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:

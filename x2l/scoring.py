@@ -24,6 +24,11 @@ def is_right(prediction: str, question: Question) -> bool:
     return number is not None and options[number] == gold
 
 
+def names_an_option(prediction: str, question: Question) -> bool:
+    """Whether a prediction names one of the options, and no other."""
+    return matching.chosen(prediction, options_of(question)) is not None
+
+
 def gold_answer(question: Question) -> str:
     """The right answer itself; the text of an option, whether that is given, "B" or "(B) text".
 

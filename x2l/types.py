@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from x2l.errors import X2LError as X2LError
+from x2l.prompts import PLAIN, Prompt
 
 DROPPED = 0
 """The ratio that a Plan gives to a chunk that is left out of the cache."""
@@ -392,6 +393,8 @@ class Question:
 
     answer: an option, its letter or both where there are options.
     tries_at: what tries at one question share, such as orders of its options; "": there is one.
+    labels: what else it counts under, such as the skills that it takes; tables sum up each.
+    prompt: how it is put to the model.
     """
 
     text: str
@@ -402,6 +405,8 @@ class Question:
     group: str = ""
     history: tuple[tuple[str, str], ...] = ()
     tries_at: str = ""
+    labels: tuple[str, ...] = ()
+    prompt: Prompt = PLAIN
 
     def __post_init__(self):
         if len(self.options) > MAX_OPTIONS:

@@ -161,9 +161,9 @@ class VideoXL(LanguageModelBackbone):
 
 
 def question_prompt(question: Question) -> str:
-    """Template of the released example: newline, earlier turns, question, answer prompt."""
+    """Template of the released example: newline, earlier turns, question, answer prompt and its beginning."""
     turns = "".join(
         f"\n{asked}{ANSWER_PROMPT}{answered}<|im_end|>\n<|im_start|>user"
         for asked, answered in question.history
     )
-    return f"{turns}\n{with_options(question)}{ANSWER_PROMPT}"
+    return f"{turns}\n{with_options(question)}{ANSWER_PROMPT}{question.prompt.answer}"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from x2l.config.fields import arguments
 from x2l.data._conversation import Turn, asks_for_caption, turns_of
+from x2l.data._objects import known, read_objects
 from x2l.errors import X2LError, require
-from x2l.storage.files import read_json
 
 
 @dataclass(frozen=True)
@@ -55,39 +53,12 @@ def read_records(file: Path) -> Iterator[Record]:
 
     Raises X2LError naming the file, the record (by its number from 0 and its id) and the field that is wrong.
     """
-    for number, data in enumerate(_read(file)):
-        path = f"{file}: record {number}"
-        if not isinstance(data, Mapping):
-            raise X2LError(f"{path}: expected an object, got {data!r}")
+    for number, (data, path) in enumerate(read_objects(file)):
         yield _record(data, str(number), path + (f" ({data['id']})" if "id" in data else ""))
 
 
-def _read(file: Path) -> Sequence[Any]:
-    records = _read_lines(file) if file.suffix.lower() == ".jsonl" else read_json(file)
-    if not isinstance(records, list) or not records:
-        raise X2LError(f"{file}: expected a JSON list of at least one record, or lines of JSON in *.jsonl")
-    return records
-
-
-def _read_lines(file: Path) -> list[Any]:
-    try:
-        # Not splitlines(): a string of JSON may hold other separators as they are.
-        lines = file.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise X2LError(f"{file}: cannot be read, {error.__class__.__name__}") from error
-    return [_parsed(line, f"{file}: line {i}") for i, line in enumerate(lines, start=1) if line.strip()]
-
-
-def _parsed(line: str, path: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        raise X2LError(f"{path}: not JSON, {error}") from error
-
-
 def _record(data: Mapping[str, Any], number: str, path: str) -> Record:
-    known = {key: value for key, value in data.items() if key in _Spelled.__dataclass_fields__}
-    spelled = _Spelled(**arguments(_Spelled, known, path, lambda _: None))
+    spelled = known(_Spelled, data, path)
     paths = _paths(spelled, path)
     for start_s, end_s in spelled.gt_time_span or []:
         require(0 <= start_s < end_s, f"{path}.gt_time_span", "0 <= start < end", [start_s, end_s])

@@ -359,8 +359,8 @@ def memory_cache(memory: RotatedMemory | None, batch: int, num_read: int) -> Dyn
 
 
 def with_options(question: Question) -> str:
-    """The question, its options as (A), (B), ... one per line behind it."""
-    return "\n".join([question.text, *question.lettered_options])
+    """The user's turn: the question and its options, as its prompt puts them."""
+    return question.prompt.of(question.text, question.options)
 
 
 def _match_batch(memory: Tensor, new: Tensor) -> Tensor:

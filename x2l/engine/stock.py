@@ -121,9 +121,10 @@ class StockBackbone(ReadingBackbone):
         return KV(keys, values, positions[:, None, None])
 
     def encode_question(self, question: Question) -> Int[Tensor, " tokens"]:
-        """Everything that the chat template puts behind the video, earlier turns included."""
+        """Everything that the chat template puts behind the video, earlier turns included, and the beginning
+        of the answer."""
         _, after = self._around_the_video(question)
-        return self.encode_text(self.outro() + after)
+        return self.encode_text(self.outro() + after + question.prompt.answer)
 
     def _around_the_video(self, question: Question) -> tuple[str, str]:
         """The text in front of the video and behind it, by the model's own chat template."""

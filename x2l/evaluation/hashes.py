@@ -7,9 +7,12 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 from x2l.items import Item
 from x2l.types import Question
+
+_BARE, _NEWER = Question(""), ("labels", "prompt")
 
 
 def asked_hash(asked: Iterable[Sequence[Question]]) -> str:
@@ -28,11 +31,11 @@ def question_hashes(item: Item, kind: Callable[[Question], str]) -> dict[str, st
     the first. kind: of a question in tables.
     Raises X2LError if the video cannot be read.
     """
-    video = [item.name, item.fingerprint(), item.gold_frames]
+    video = [item.name, item.fingerprint(), item.gold_frames, *([item.cues] if item.cues else [])]
     alike: Counter[str] = Counter()
     hashes = {}
     for question in item.questions:
-        content = json.dumps([*video, kind(question), asdict(replace(question, id=""))])
+        content = json.dumps([*video, kind(question), _content(question)])
         hashes[question.id] = hashlib.sha256(f"{content} {alike[content]}".encode()).hexdigest()[:16]
         alike[content] += 1
     return hashes
@@ -42,3 +45,10 @@ def questions_hash(hashes: Mapping[str, Mapping[str, str]]) -> str:
     """sha256 over what is asked of all videos, from the hashes of their questions."""
     content = [list(of_video.values()) for of_video in hashes.values()]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _content(question: Question) -> dict[str, Any]:
+    """Without what runs of earlier versions did not know, where it is not used: their answers still count."""
+    content = asdict(replace(question, id=""))
+    unused = {name for name in _NEWER if getattr(question, name) == getattr(_BARE, name)}
+    return {name: value for name, value in content.items() if name not in unused}

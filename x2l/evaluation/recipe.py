@@ -21,6 +21,7 @@ from x2l.interfaces import Data
 from x2l.recipe import Recipe
 
 Size = Literal["full", "quick", "smoke"]
+Answers = Literal["generated", "letters"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class _Keys:
     generation: Generation = field(default_factory=Generation)
     show_options: bool = False
     """Whether the model sees the options of a question, and may answer with a letter."""
+    answers: Answers = "generated"
+    """Whether an answer is generated, or is the option whose letter is likeliest, if options are shown."""
     max_broken_share: float = 0.05
     """Stop when more of the videos cannot be read, 0..1; fewer are passed over, counted and named."""
     claims: list[dict[str, Any]] = field(default_factory=list)
@@ -63,6 +66,7 @@ class Evaluation:
     rows: dict[str, Recipe]
     generation: Generation
     show_options: bool
+    answers: Answers
     max_broken_share: float
     mapping: dict[str, Any]
 
@@ -102,7 +106,7 @@ class Evaluation:
         data = make_data(keys.data, "data")
         if keys.figure:
             keys.figure.check(keys.data["name"], rows)
-        return cls(data, rows, keys.generation, keys.show_options, share, dict(mapping))
+        return cls(data, rows, keys.generation, keys.show_options, keys.answers, share, dict(mapping))
 
     def hash(self) -> str:
         """sha256 over everything that decides an answer: equal recipes have equal hashes.
@@ -115,6 +119,8 @@ class Evaluation:
             "generation": asdict(self.generation),
             "show_options": self.show_options,
         }
+        if self.answers != "generated":  # a recipe is what it was before there was the field
+            decisive["answers"] = self.answers
         canonical = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 

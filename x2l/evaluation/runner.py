@@ -24,7 +24,7 @@ from x2l.evaluation.summary import summarise
 from x2l.interfaces import Data
 from x2l.items import Item
 from x2l.oracles.annotated import Annotated
-from x2l.scoring import options_of
+from x2l.scoring import names_an_option, options_of
 from x2l.storage.files import make_folder
 from x2l.types import Answer, Question, VideoIndex
 
@@ -123,6 +123,8 @@ def _answers(
 
 def _answer(row: Row, evaluation: Evaluation, index: VideoIndex, question: Question) -> Answer:
     try:
+        if evaluation.answers == "letters" and question.options:
+            return row.pipeline.choose(index, question)
         return row.pipeline.ask(index, question, **asdict(evaluation.generation))
     except X2LError as error:
         raise X2LError(f"rows.{row.name}.{error}") from error
@@ -130,6 +132,7 @@ def _answer(row: Row, evaluation: Evaluation, index: VideoIndex, question: Quest
 
 def _line(row: Row, data: Data, video: str, question: Question, answer: Answer, index: VideoIndex) -> Line:
     spans = Annotated().score(question, index, row.pipeline.backbone)
+    num_options = len(options_of(question))
     return {
         "row": row.name,
         "video": video,
@@ -137,11 +140,13 @@ def _line(row: Row, data: Data, video: str, question: Question, answer: Answer, 
         "kind": data.kind(question),
         "group": question.group,
         "tries_at": question.tries_at,
+        "labels": list(question.labels),
         "text": question.text,
-        "num_options": len(options_of(question)),
+        "num_options": num_options,
         "gold": question.answer,
         "prediction": answer.text,
         "right": None if question.answer is None else data.is_right(answer.text, question),
+        "is_clear": num_options == 0 or names_an_option(answer.text, question),
         "plan": list(answer.plan.ratios),
         "scores": answer.plan.scores and [float(f"{score:.6g}") for score in answer.plan.scores],
         "detailed_chunks": [span.chunk for span in answer.evidence],

@@ -2,9 +2,10 @@
 
 Keys of a summary: num_videos; num_questions and chance by group ("all" is every group), chance_by_kind;
 rows, each with accuracy {group: mean, interval} (all: over questions), macro_accuracy (over groups; results
-of earlier versions lack it), accuracy_by_kind, accuracy_by_depth {group: {percent}} of haystacks, all_tries
-(null, or num_questions, accuracy and macro_accuracy where a question counts if every try at it is right),
-cache_reduction by group, kv_tokens, ttft_s, ttft_ratio (against ttft_row: the uncompressed_row, or else the
+of earlier versions lack it), accuracy_by_kind, accuracy_by_depth {group: {percent}} of haystacks,
+accuracy_by_label {label: num_questions, accuracy, macro_accuracy} (see x2l.evaluation.labels), all_tries
+(null, or num_questions, accuracy, macro_accuracy and by_label where a question counts if every try at it is
+right), num_unclear, answers that name none of the options, or several; cache_reduction by group, kv_tokens, ttft_s, ttft_ratio (against ttft_row: the uncompressed_row, or else the
 first), recall, recall_by_group, oracle_recall_at {k}; differences {row: {other: {group: mean, interval}}};
 claims (see x2l.evaluation.claims); num_unscored, questions without a right answer, which are not in any of
 these (if there are no others, none of these is there); broken, "video: why" of each that cannot be read;
@@ -24,6 +25,7 @@ from x2l.errors import X2LError
 from x2l.evaluation import bootstrap
 from x2l.evaluation.claims import Claim, judge, read_claims
 from x2l.evaluation.figures import draw
+from x2l.evaluation.labels import by_label
 from x2l.evaluation.results import RUN, Line, counted
 from x2l.evaluation.table import left_out, table
 from x2l.evaluation.tally import ALL, Tally, of_group
@@ -84,7 +86,9 @@ def _of_lines(lines: list[Line], names: list[str], claims: list[Claim]) -> dict[
                 "macro_accuracy": tallies[name].macro(),
                 "accuracy_by_kind": {kind: _accuracy_of_kind(rows[name], kind) for kind in _kinds(asked)},
                 "accuracy_by_depth": tallies[name].by_depth(),
+                "accuracy_by_label": by_label(rows[name]),
                 "all_tries": all_tries(rows[name], _groups(asked)),
+                "num_unclear": sum(not line.get("is_clear", True) for line in rows[name]),
                 **costs[name],
                 **_recalls(rows[name]),
             }

@@ -15,7 +15,7 @@ MOST_KINDS = 12
 
 def table(summary: dict[str, Any]) -> str:
     """Rows by groups with their intervals, what is left of the cache, recall; then paired differences."""
-    groups = list(summary["num_questions"])
+    groups, rows_of = list(summary["num_questions"]), summary["rows"]
     counted = [f"{group} ({num})" for group, num in summary["num_questions"].items()]
     head = ["row", *counted, "cache gone", "TTFT", "speed-up", "recall"]
     rows = [_row(name, row, groups) for name, row in summary["rows"].items()]
@@ -26,9 +26,13 @@ def table(summary: dict[str, Any]) -> str:
             "",
             *_notes(summary),
             "",
-            *_spaced(_all_tries(summary)),
+            *_spaced(_all_tries(rows_of)),
+            *_spaced(_tries_by_label(rows_of)),
             *_spaced(claims_table(summary["claims"])),
             *_spaced(_by_kind(summary)),
+            *_spaced(
+                _by_label("by label", {name: row["accuracy_by_label"] for name, row in rows_of.items()})
+            ),
             *_differences(summary, groups),
         ]
     )
@@ -52,11 +56,25 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         "Speed-up: one over that.",
         "Recall: share of the gold chunks that were re-loaded in detail.",
         "Chance: the most frequent answer to each kind of question, or one that the question names or shows.",
+        *_over_groups(summary),
+        *_unclear(summary["rows"]),
         *left_out(summary),
         "",
         f"Recipe {summary['recipe_hash'][:12]}, {commit_of(summary)}, {summary['date']}, "
         f"{', '.join(summary['devices'])}",
     ]
+
+
+def _over_groups(summary: dict[str, Any]) -> list[str]:
+    """The mean of the groups' accuracies, where there are several."""
+    means = [f"{row['macro_accuracy']['mean']:.3f} ({name})" for name, row in summary["rows"].items()]
+    return [f"Mean of the groups: {', '.join(means)}."] if len(summary["num_questions"]) > 2 else []
+
+
+def _unclear(rows: dict[str, Any]) -> list[str]:
+    counted = [f"{row['num_unclear']} ({name})" for name, row in rows.items() if row["num_unclear"]]
+    text = "Unclear, and so wrong: answers that name none of the options, or several"
+    return [f"{text}: {', '.join(counted)}."] if counted else []
 
 
 def left_out(summary: dict[str, Any]) -> list[str]:
@@ -82,9 +100,33 @@ def _by_kind(summary: dict[str, Any]) -> list[str]:
     return markdown(["by kind", *chance], rows)
 
 
-def _all_tries(summary: dict[str, Any]) -> list[str]:
+def _by_label(head: str, by_row: dict[str, dict[str, Any]]) -> list[str]:
+    """A line for each label, of which there may be many; nothing where questions have none.
+
+    The mean of a label's groups stands behind a slash.
+    """
+    labels = {label: each["num_questions"] for label, each in next(iter(by_row.values())).items()}
+    rows = [
+        [f"{label} ({num})", *(_of_label(row[label]) for row in by_row.values())]
+        for label, num in labels.items()
+    ]
+    return markdown([f"{head}: of questions / of groups", *by_row], rows) if rows else []
+
+
+def _of_label(label: dict[str, Any]) -> str:
+    return f"{_with_interval(label['accuracy'])} / {label['macro_accuracy']['mean']:.2f}"
+
+
+def _tries_by_label(rows: dict[str, Any]) -> list[str]:
+    by_row = {name: row["all_tries"] for name, row in rows.items()}
+    if None in by_row.values():
+        return []
+    return _by_label("all tries right", {name: tries["by_label"] for name, tries in by_row.items()})
+
+
+def _all_tries(rows: dict[str, Any]) -> list[str]:
     """Accuracy where a question counts if every try at it is right; nothing where each has one try."""
-    by_row = {name: row["all_tries"] for name, row in summary["rows"].items()}
+    by_row = {name: row["all_tries"] for name, row in rows.items()}
     if None in by_row.values():
         return []
     groups = [f"{group} ({num})" for group, num in next(iter(by_row.values()))["num_questions"].items()]

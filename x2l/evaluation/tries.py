@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from x2l.evaluation.labels import by_label
 from x2l.evaluation.results import Line
 from x2l.evaluation.tally import Tally
 
@@ -30,12 +31,17 @@ def by_question(lines: list[Line]) -> list[Line]:
 
 
 def all_tries(lines: list[Line], groups: list[str]) -> dict[str, Any] | None:
-    """Number of questions and accuracy by group, and the mean of the groups'; None without several tries."""
+    """Number of questions and accuracy by group, the mean of the groups', and by label.
+
+    None without several tries.
+    """
     if not any(line.get("tries_at") for line in lines):
         return None
-    tally = Tally(by_question(lines))
+    questions = by_question(lines)
+    tally = Tally(questions)
     return {
         "num_questions": {group: int(tally.counts(group)[1].sum()) for group in groups},
         "accuracy": {group: tally.accuracy(group) for group in groups},
         "macro_accuracy": tally.macro(),
+        "by_label": by_label(questions),
     }

@@ -1,4 +1,4 @@
-"""Subtitle files: SRT and WebVTT."""
+"""The subtitles of a video, as an oracle reads them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-import webvtt
-from webvtt.models import Timestamp
-
 from x2l.oracles._timeline import Span
-from x2l.storage.hub import one_line
+from x2l.storage.captions import READERS, read_captions
 from x2l.types import X2LError
 
-READERS = {".srt": webvtt.from_srt, ".vtt": webvtt.read}
 _PLACE = re.compile(r"\{\\[^}]*\}")
 """Where a line of SRT stands on the screen: "{\\an8}"."""
 
@@ -30,17 +26,10 @@ def read_cues(path: Path) -> tuple[Cue, ...]:
 @lru_cache(maxsize=8)
 def _read(path: Path, changed_ns: int) -> tuple[Cue, ...]:
     """Cached: every chunk of a video asks for the file."""
-    try:
-        cues = READERS[path.suffix.lower()](str(path), encoding="utf-8-sig").captions
-    except Exception as error:  # whatever the library raises
-        raise X2LError(f"{path}: cannot be read as subtitles, {one_line(error)}") from error
-    if not cues:
+    captions = read_captions(path)
+    if not captions:
         raise X2LError(f"{path}: expected subtitles, found none in it")
-    return tuple(((_seconds(cue.start_time), _seconds(cue.end_time)), _plain(cue.text)) for cue in cues)
-
-
-def _seconds(time: Timestamp) -> float:
-    return 3600 * time.hours + 60 * time.minutes + time.seconds + time.milliseconds / 1000
+    return tuple(((caption.start_s, caption.end_s), _plain(caption.text)) for caption in captions)
 
 
 def _plain(text: str) -> str:

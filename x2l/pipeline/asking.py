@@ -121,8 +121,10 @@ def letters(question: Question, backbone: Backbone) -> Int[Tensor, " options"]:
 def letter_scores(
     backbone: Backbone, question: Question, cache: FilledCache, letters: Int[Tensor, " options"]
 ) -> Float[Tensor, " options"]:
-    """Log-probability of each letter behind an opening bracket, among all of them."""
-    prompt = [backbone.encode_question(question), backbone.encode_text("(")]
+    """Log-probability of each letter where the prompt lets an answer have one, among all of them."""
+    prompt = [backbone.encode_question(question)]
+    if opening := question.prompt.letter:
+        prompt.append(backbone.encode_text(opening))
     backbone.warn_if_too_long(cache.get_seq_length() + sum(map(len, prompt)))
     logits = backbone.logits(torch.cat(prompt), cache)[-1]
     return logits[letters].log_softmax(dim=-1)

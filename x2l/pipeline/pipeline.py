@@ -147,7 +147,7 @@ class Pipeline:
     def choose(self, index: VideoIndex, question: Question) -> Answer:
         """Answer a multiple-choice question by the letter that the model finds most likely.
 
-        The letters are compared behind an opening bracket, as the question shows them: "(A) red".
+        The letters are compared as the question shows them: behind an opening bracket for "(A) red".
         Raises X2LError if the question has no options, the model cannot tell the letters apart, or the
         index was made by another model.
         """

@@ -7,6 +7,7 @@ Damage is what FFmpeg notices: most flipped bits in H.264 and MPEG-4, next to no
 
 from x2l.video.footage import Footage as Footage
 from x2l.video.footage import equal_parts as equal_parts
+from x2l.video.inserted import Inserted as Inserted
 from x2l.video.sampling import Sampling as Sampling
 from x2l.video.stills import Stills as Stills
 from x2l.video.stills import is_stills as is_stills

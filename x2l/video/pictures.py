@@ -47,7 +47,7 @@ class PictureFiles:
 
     def __init__(self, paths: Sequence[Path]):
         self.paths = tuple(paths)
-        self._size = _only_picture(self.paths[0]).size
+        self._size = only_picture(self.paths[0]).size
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -61,7 +61,7 @@ class PictureFiles:
         return np.arange(len(self) + 1) / fps
 
     def read(self, indices: Int[np.ndarray, " frames"]) -> UInt8[np.ndarray, "frames height width 3"]:
-        return np.stack([pixels(_only_picture(self.paths[i]), self._size) for i in indices])
+        return np.stack([pixels(only_picture(self.paths[i]), self._size) for i in indices])
 
     def digest(self) -> bytes:
         """sha256 of the names and contents, in order."""
@@ -110,7 +110,8 @@ def pixels(picture: Image.Image, size: tuple[int, int]) -> UInt8[np.ndarray, "he
     return np.asarray(picture if is_fitting else picture.resize(size, Image.Resampling.BICUBIC))
 
 
-def _only_picture(path: Path) -> Image.Image:
+def only_picture(path: Path) -> Image.Image:
+    """A picture upright, 8 bits a colour. Raises X2LError if a file is none, or holds several."""
     with picture_errors(path), Image.open(path) as picture:
         if _num_shown(picture) > 1:
             raise X2LError(f"{path}: holds {picture.n_frames} pictures, expected one; alone it is a video")

@@ -10,6 +10,9 @@ from x2l.config.settings import value_at
 from x2l.errors import X2LError
 from x2l.recipe import Recipe
 
+WITH_DEPTHS = ("haystack", "v_niah")
+"""Data of needles at depths."""
+
 
 @dataclass(frozen=True)
 class FigureOptions:
@@ -23,8 +26,8 @@ class FigureOptions:
     def check(self, data_name: str, rows: Mapping[str, Recipe]) -> None:
         """Raise X2LError naming what cannot be drawn of these rows."""
         if self.kind == "heatmap":
-            if data_name != "haystack":
-                raise X2LError(f"figure.kind: a heatmap shows data haystack, got {data_name}")
+            if data_name not in WITH_DEPTHS:
+                raise X2LError(f"figure.kind: a heatmap shows {' or '.join(WITH_DEPTHS)}, got {data_name}")
             if self.over is not None:
                 raise X2LError(f"figure.over: expected only with a curve, got {self.over!r}")
         elif self.over is None:
