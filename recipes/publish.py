@@ -86,6 +86,7 @@ TIMES = {
     "train_dual_encoder": "12 min",
     "train_plain": "two hours",
     "train_tiny": "four hours",
+    "timestamps": "12 min",
     "vst_from_qwen2": "30 min",
     "vst_gain": "10 min",
 }
