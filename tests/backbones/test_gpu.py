@@ -9,6 +9,7 @@ from test_backbones import index_of as index_of_noise
 from x2l import registry
 from x2l.cache import assemble
 from x2l.compressors.vst import VST
+from x2l.engine import causal
 from x2l.types import Plan, Question
 
 pytestmark = [
@@ -44,3 +45,16 @@ def test_every_backbone_is_the_same_on_cuda(name, tmp_path):
         cache = assemble(index, Plan((8, 1, 2)), backbone, "original")
         logits.append(backbone.logits(backbone.encode_question(QUESTION), cache).cpu())
     torch.testing.assert_close(logits[0], logits[1], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("dtype", "within"), [(torch.float32, 1e-3), (torch.bfloat16, 2e-2)])
+@torch.no_grad()
+def test_rows_behind_a_cache_are_attended_to_as_on_a_cpu(dtype, within):
+    """By the flash kernel with grouped heads, and by the one that takes full precision."""
+    torch.manual_seed(0)
+    states = torch.randn(1, 6, 33, 64), torch.randn(1, 2, 333, 64), torch.randn(1, 2, 333, 64)
+    for bias in (None, torch.cat((torch.rand(300), torch.zeros(33)))):
+        expected = causal._lower_right(*states, bias, 0.0, 0.1)
+        given = [tensor.to("cuda", dtype) for tensor in states]
+        got = causal._lower_right(*given, None if bias is None else bias.to("cuda", dtype), 0.0, 0.1)
+        torch.testing.assert_close(got.float().cpu(), expected, atol=within, rtol=within)
