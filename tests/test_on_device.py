@@ -3,17 +3,24 @@
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
+import pytest
 import torch
 from models import QUESTION, index_of, tiny_backbone
 
 from x2l.compressors.vst import VST
+from x2l.host_memory import HostMemory
 from x2l.on_device import OnDevice
 from x2l.oracles.attention import AttentionScore
 from x2l.pipeline import Pipeline
+from x2l.pipeline.indexing import in_host_memory
 from x2l.selectors.random import Random
 from x2l.types import KV
 
 LOADED: Counter = Counter()
+on_gpu = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
 
 
 @dataclass(frozen=True)
@@ -30,10 +37,18 @@ class Counting:
         return self.kv
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=on_gpu)])
 @torch.no_grad()
-def test_a_second_question_loads_only_what_the_first_did_not():
+def test_a_second_question_loads_only_what_the_first_did_not(device):
     backbone = tiny_backbone()
-    plain = index_of(backbone, VST(), ratios=(2, 8))
+    backbone.model.to(device)
+    on_device, host = index_of(backbone, VST(), ratios=(2, 8)), HostMemory(torch.device(device))
+    plain = replace(
+        on_device,
+        prefix=on_device.prefix.mapped(host.hold),
+        chunks=tuple(in_host_memory(chunk, host) for chunk in on_device.chunks),
+    )
+    host.wait()
     chunks = [
         replace(each, levels={ratio: Counting(level) for ratio, level in each.levels.items()})
         for each in plain.chunks

@@ -131,9 +131,8 @@ def concatenate(pieces: Sequence[KV], device: torch.device | None = None) -> KV:
     """
     where = torch.empty(0, dtype=pieces[0].keys.dtype, device=device or pieces[0].keys.device)
     join = _with_gradients if torch.is_grad_enabled() else _into_one_buffer
-    keys, values = (
-        join(parts, where) for parts in ([kv.keys for kv in pieces], [kv.values for kv in pieces])
-    )
+    keys = join([kv.keys for kv in pieces], where)
+    values = join([kv.values for kv in pieces], where)
     counts = joined_counts(pieces)
     return KV(keys, values, joined_positions(pieces).to(where.device), rotated_alike(pieces), counts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 
 import torch
 
@@ -10,7 +11,7 @@ from x2l.types import KV, Level
 
 
 class OnDevice:
-    """KVs of the levels that were asked for last, of so many bytes together. A kept level is kept alive.
+    """Keys and values of the levels that were asked for last, of so many bytes together; levels stay alive.
 
     limit_bytes: 0 keeps none, and none is moved then.
     """
@@ -24,12 +25,13 @@ class OnDevice:
         return sum(kv.num_bytes for _, kv in self._kept.values())
 
     def materialise(self, level: Level) -> KV:
-        """The KV of a level; on the device, if there is room to keep it there."""
+        """The KV of a level, its keys and values on the device if there is room to keep them there."""
         _, kv = self._kept.get(id(level), (level, None))
         kv = level.materialise() if kv is None else kv
         if kv.num_bytes > self.limit_bytes:
             return kv
-        self._kept[id(level)] = level, kv.to(self.device, non_blocking=True)
+        there = {name: getattr(kv, name).to(self.device, non_blocking=True) for name in ("keys", "values")}
+        self._kept[id(level)] = level, replace(kv, **there)
         self._kept.move_to_end(id(level))
         while self.num_bytes > self.limit_bytes:
             self._kept.popitem(last=False)
