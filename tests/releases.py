@@ -28,7 +28,13 @@ def mlvu(folder: Path, video: Path) -> Path:
         record = {"video": name, "duration": 8, "question": "Which one?", "candidates": candidates}
         write(folder / "MLVU/json" / f"{stem}.json", [record | {"answer": answer, "question_type": task}])
         copy(video, folder / "MLVU/video" / stem / name)
-    told = {"video": "s.mp4", "duration": 8.5, "question": "What happens?", "answer": "All.", "scoring_points": []}
+    told = {
+        "video": "s.mp4",
+        "duration": 8.5,
+        "question": "What happens?",
+        "answer": "All.",
+        "scoring_points": [],
+    }
     write(folder / "MLVU/json/8_sub_scene.json", [told | {"question_type": "subPlot"}])
     test = {"video": "test_ego_901.mp4", "question": "What colour was the bucket I carried?"}
     test |= {"candidates": ["red", "blue", "green", "white", "black", "grey"], "question_type": "ego"}
@@ -39,7 +45,10 @@ def mlvu(folder: Path, video: Path) -> Path:
 
 def videomme(folder: Path, video: Path) -> Path:
     record = {"domain": "Life Record", "sub_category": "Handicraft", "url": "https://example.invalid/watch"}
-    record |= {"question": "How many paper cranes are folded?", "options": ["A. Two.", "B. Three.", "C. Five."]}
+    record |= {
+        "question": "How many paper cranes are folded?",
+        "options": ["A. Two.", "B. Three.", "C. Five."],
+    }
     rows = []
     for number, duration in enumerate(("short", "medium", "long")):
         name = {"video_id": f"90{number}", "videoID": f"xXinvented0{number}", "duration": duration}
@@ -60,7 +69,11 @@ def videomme(folder: Path, video: Path) -> Path:
 
 def longvideobench(folder: Path, video: Path) -> Path:
     record = {"video_path": "inv_0001.mp4", "subtitle_path": "inv_0001_en.json", "duration": 8.0}
-    record |= {"topic_category": "CC-Cooking", "starting_timestamp_for_subtitles": 0.0, "video_id": "inv_0001"}
+    record |= {
+        "topic_category": "CC-Cooking",
+        "starting_timestamp_for_subtitles": 0.0,
+        "video_id": "inv_0001",
+    }
     table = {"option0": "milk", "option1": "tea", "option2": "sugar", "option3": "N/A", "option4": "N/A"}
     rows = [
         record | own | {"id": f"inv_0001_{n}", "question": "What is poured first?", "duration_group": group}
@@ -81,7 +94,13 @@ def lvbench(folder: Path, video: Path) -> Path:
     asked = "What does the guide point at first?\n(A) A bridge\n(B) A tower\n(C) A boat\n(D) A tree"
     both = ["entity recognition", "key information retrieval"]
     qa = [
-        {"uid": "9001", "question": asked, "answer": "B", "question_type": both, "time_reference": "00:02-00:04"},
+        {
+            "uid": "9001",
+            "question": asked,
+            "answer": "B",
+            "question_type": both,
+            "time_reference": "00:02-00:04",
+        },
         {"uid": "9002", "question": asked, "answer": "D", "question_type": both[:1], "time_reference": "N/A"},
     ]
     info = {"duration_minutes": 41.5, "fps": 30.0, "resolution": {"width": 1280, "height": 720}}
@@ -93,7 +112,11 @@ def lvbench(folder: Path, video: Path) -> Path:
 
 def vnbench_records(num: int = 1) -> list[dict]:
     """`num` videos of each type, four tries each."""
-    shown = {"ret": ["Ida", "Otto", "Lena", "Hugo"], "ord": ["a, b", "b, a", "a, c", "c, a"], "cnt": [1, 2, 3, 4]}
+    shown = {
+        "ret": ["Ida", "Otto", "Lena", "Hugo"],
+        "ord": ["a, b", "b, a", "a, c", "c, a"],
+        "cnt": [1, 2, 3, 4],
+    }
     rows = []
     for kind in vnbench.TYPES:
         # The release calls the records of two types after each other.
@@ -120,8 +143,9 @@ def v_niah(folder: Path, video: Path) -> Path:
     (folder / "needle_datasets/needles").mkdir(parents=True)
     red = np.zeros((30, 20, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
     Image.fromarray(red).save(folder / "needle_datasets/needles/invented_kite.png")
-    asked = "What animal is printed on the kite?\nA. Owl\nB. Fox\nC. Whale\nD. Crane\nAnswer with the option's letter"
-    needle = {"path": "needles/invented_kite.png", "prompt": asked, "answer": "C"}
+    asked = "What animal is printed on the kite?\nA. Owl\nB. Fox\nC. Whale\nD. Crane\n"
+    needle = {"path": "needles/invented_kite.png", "answer": "C"}
+    needle |= {"prompt": asked + "Answer with the option's letter"}
     write(folder / "needle_datasets/dataset.json", [needle])
     return folder
 

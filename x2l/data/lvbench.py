@@ -59,7 +59,9 @@ class LVBench(Release):
 
 def _question(asked: _Asked, kind: str, path: str) -> Question:
     options = listed(asked.question)
-    require(bool(options), f"{path}.question", "options behind it, (A) and so on in a line each", asked.question)
+    require(
+        bool(options), f"{path}.question", "options behind it, (A) and so on in a line each", asked.question
+    )
     return Question(
         text=asked.question.partition("\n(A)")[0],
         id=str(asked.uid),

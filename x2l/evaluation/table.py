@@ -30,7 +30,9 @@ def table(summary: dict[str, Any]) -> str:
             *_spaced(_tries_by_label(rows_of)),
             *_spaced(claims_table(summary["claims"])),
             *_spaced(_by_kind(summary)),
-            *_spaced(_by_label("by label", {name: row["accuracy_by_label"] for name, row in rows_of.items()})),
+            *_spaced(
+                _by_label("by label", {name: row["accuracy_by_label"] for name, row in rows_of.items()})
+            ),
             *_differences(summary, groups),
         ]
     )

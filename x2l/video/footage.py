@@ -88,9 +88,7 @@ class Footage(ABC):
             yield Clip(self._read(self._indices[part]), self.times_s[part], start, self.facts)
             start += length
 
-    def frames(
-        self, numbers: Int[np.ndarray, " frames"]
-    ) -> UInt8[np.ndarray, "frames height width 3"]:
+    def frames(self, numbers: Int[np.ndarray, " frames"]) -> UInt8[np.ndarray, "frames height width 3"]:
         """Some of the sampled frames, by ascending numbers. Raises X2LError if one cannot be decoded."""
         return self._read(self._indices[numbers])
 
