@@ -143,8 +143,9 @@ def v_niah(folder: Path, video: Path) -> Path:
     (folder / "needle_datasets/needles").mkdir(parents=True)
     red = np.zeros((30, 20, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
     Image.fromarray(red).save(folder / "needle_datasets/needles/invented_kite.png")
-    asked = "What animal is printed on the kite?\nA. Owl\nB. Fox\nC. Whale\nD. Crane\nAnswer with the option's letter"
-    needle = {"path": "needles/invented_kite.png", "prompt": asked, "answer": "C"}
+    asked = "What animal is printed on the kite?\nA. Owl\nB. Fox\nC. Whale\nD. Crane\n"
+    needle = {"path": "needles/invented_kite.png", "answer": "C"}
+    needle |= {"prompt": asked + "Answer with the option's letter"}
     write(folder / "needle_datasets/dataset.json", [needle])
     return folder
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,9 @@ from x2l import registry
 from x2l.backbones.x2l_tiny import X2LTiny
 from x2l.cli import main
 from x2l.compressors.identity import Identity
+from x2l.data._release import Release
 from x2l.evaluation.claims import Claim
-from x2l.evaluation.recipe import _Keys
+from x2l.evaluation.recipe import Evaluation, _Keys
 from x2l.needles import backgrounds
 from x2l.needles.dataset import read_dataset
 from x2l.needles.questions import GROUPS, ask_all
@@ -47,6 +49,8 @@ POST_TRAINING, CONTRIBUTING = ROOT / "docs" / "post_training.md", ROOT / "CONTRI
 WEIGHING, ORACLES = ROOT / "docs" / "weighing_and_passes.md", ROOT / "docs" / "oracles.md"
 FOLLOWED = {PAGE, NEEDLES, EVALUATION, POST_TRAINING, WEIGHING, ORACLES}
 FOLLOWED |= {ROOT / "docs" / f"{name}.md" for name in ("limits", "methods", "results", "training_data")}
+BENCHMARKS = ROOT / "docs" / "benchmarks.md"
+FOLLOWED |= {BENCHMARKS}
 
 
 def blocks(language: str, page: Path = PAGE) -> list[str]:
@@ -226,6 +230,21 @@ def test_every_key_of_an_evaluation_is_on_the_page():
     assert sorted(claimed) == sorted(field.name for field in fields(Claim))
     of_record = [name for row in rows(EVALUATION, "| field of a record") for name in named(row[0])]
     assert sorted(of_record) == sorted(field.name.rstrip("_") for field in fields(Record))
+
+
+def test_every_benchmark_is_on_its_page_with_a_command_that_is_valid():
+    recipes = set()
+    for data, command, _ in rows(BENCHMARKS, "| data | command"):
+        _, _, recipe, *options = shlex.split(command.strip("`"))
+        evaluation = Evaluation.load(
+            ROOT / recipe, [value for name, value in pairwise(options) if name == "--set"]
+        )
+        assert named(data)[:1] in ([], [evaluation.mapping["data"]["name"]])
+        recipes.add(ROOT / recipe)
+    assert recipes == set((ROOT / "recipes" / "benchmarks").glob("*.yaml"))
+    released = [name for name in registry.names("data") if issubclass(registry.get("data", name), Release)]
+    for heading in ("| data | records", "| data | asked as"):
+        assert sorted(named(row[0])[0] for row in rows(BENCHMARKS, heading)) == released
 
 
 def test_what_a_training_leaves_is_asked_as_the_page_says(checkout, capsys):

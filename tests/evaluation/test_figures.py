@@ -218,7 +218,7 @@ def mapping_with(figure, data: str = "needles") -> dict:
         ({"kind": "curve", "over": "selector.name"}, "no row has 'selector.name'"),
         ({"kind": "curve", "over": 3}, "figure.over: expected str, got 3"),
         ({"kind": "curve", "ober": "selector.k"}, "figure.ober: unknown, expected one of kind, over"),
-        ({"kind": "heatmap"}, "figure.kind: a heatmap shows data haystack, got needles"),
+        ({"kind": "heatmap"}, "figure.kind: a heatmap shows haystack or v_niah, got needles"),
     ],
 )
 def test_a_figure_that_cannot_be_drawn_is_named(figure, message):

@@ -39,9 +39,9 @@ class _Record:
 
 @dataclass
 class VNBench(Release):
-    """VNBench: a question counts if all four tries are right; groups are types, labels retrieval, order, count.
+    """VNBench: four tries at each question, all of which must be right.
 
-    The overall score is the mean of groups of "all tries right".
+    Groups are types, labels ret, ord and cnt; the overall score is the mean of groups of "all tries right".
 
     Source: VNBench (arXiv 2406.09367); prompt and rules of its scripts.
     Differs: the type is that of the file's name, as the official summary has it (records swap two types).

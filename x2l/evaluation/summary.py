@@ -5,7 +5,8 @@ rows, each with accuracy {group: mean, interval} (all: over questions), macro_ac
 of earlier versions lack it), accuracy_by_kind, accuracy_by_depth {group: {percent}} of haystacks,
 accuracy_by_label {label: num_questions, accuracy, macro_accuracy} (see x2l.evaluation.labels), all_tries
 (null, or num_questions, accuracy, macro_accuracy and by_label where a question counts if every try at it is
-right), num_unclear, answers that name none of the options, or several; cache_reduction by group, kv_tokens, ttft_s, ttft_ratio (against ttft_row: the uncompressed_row, or else the
+right), num_unclear (answers that name none of the options, or several), cache_reduction by group,
+kv_tokens, ttft_s, ttft_ratio (against ttft_row: the uncompressed_row, or else the
 first), recall, recall_by_group, oracle_recall_at {k}; differences {row: {other: {group: mean, interval}}};
 claims (see x2l.evaluation.claims); num_unscored, questions without a right answer, which are not in any of
 these (if there are no others, none of these is there); broken, "video: why" of each that cannot be read;
