@@ -78,6 +78,7 @@ TIMES = {
     "lora_gain": "18 min",
     "one_pass": "55 min",
     "post_training_4k": "47 min; at 2x 33 min",
+    "selectors": "18 min",
     "spine": "25 min",
     "table1": "30 min",
     "table2": "46 min",
