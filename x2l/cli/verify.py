@@ -9,9 +9,15 @@ from x2l.cli.options import device_option, dtype_option, plugin_option
 
 @click.command(short_help="Check that x2l is right on the checkpoint that you have.")
 @click.argument("model")
-@click.option("--backbone", metavar="NAME", help="Loads it; by default what config.json's model_type says.")
-@click.option("--video", metavar="FILE", help="To look at; by default a small one that is made for it.")
-@click.option("--frames", type=click.IntRange(min=8), default=16, show_default=True, help="Of the video.")
+@click.option("--backbone", metavar="NAME", help="Of the checkpoint; by default by its model_type.")
+@click.option("--video", metavar="FILE", help="What it looks at; by default a small one is made.")
+@click.option(
+    "--frames",
+    type=click.IntRange(min=8),
+    default=16,
+    show_default=True,
+    help="Of the video, as if one a second.",
+)
 @device_option
 @dtype_option
 @click.option("--json", "file", metavar="FILE", help="Write the page as JSON, too.")
