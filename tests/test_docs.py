@@ -224,7 +224,9 @@ def test_every_benchmark_is_on_its_page_with_a_command_that_is_valid():
     recipes = set()
     for data, command, _ in rows(BENCHMARKS, "| data | command"):
         _, _, recipe, *options = shlex.split(command.strip("`"))
-        evaluation = Evaluation.load(ROOT / recipe, [value for name, value in pairwise(options) if name == "--set"])
+        evaluation = Evaluation.load(
+            ROOT / recipe, [value for name, value in pairwise(options) if name == "--set"]
+        )
         assert named(data)[:1] in ([], [evaluation.mapping["data"]["name"]])
         recipes.add(ROOT / recipe)
     assert recipes == set((ROOT / "recipes" / "benchmarks").glob("*.yaml"))
