@@ -27,8 +27,8 @@ INTRODUCTION = """# Recipes
 
 One file per table or figure of the paper that compares methods (Table 5, which compares two protocols of
 evaluation, has none), and some of our own. Files with rows are measured by `x2l eval`, the others are
-trained by `x2l fit`. Those of published benchmarks lie in `benchmarks/`
-([their page](../docs/benchmarks.md)).
+trained by `x2l fit`. Those of published benchmarks lie in `benchmarks/` and have [a page of their
+own](../docs/benchmarks.md).
 """
 READING = """
 Times are those of the runs below, on two CPU cores that other work shared.

@@ -365,7 +365,7 @@ def test_mlvu_is_scored_by_its_rules_in_1000_files(releases, few_resamples):
 
 
 def test_vnbench_is_scored_by_its_rules_in_1000_files(releases, few_resamples):
-    """A video is right if its four tries are; a type: videos right of all; a task: the mean of its types."""
+    """A video is right if its tries are; a type: videos right / videos; a task: the mean of its types."""
     rng = random.Random(0)
     items = read(releases, "vnbench")
     items += items[:2]  # types of unequal size

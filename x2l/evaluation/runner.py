@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from x2l.broken import passed_over
 from x2l.errors import X2LError
 from x2l.evaluation.asked import asked
+from x2l.evaluation.forecast import forecast
 from x2l.evaluation.hashes import question_hashes
 from x2l.evaluation.recipe import Evaluation, Size
 from x2l.evaluation.results import Line, Results
@@ -43,7 +45,8 @@ def run(
 
     Writes run.json (recipe, hashes, one entry per session), results.jsonl (appended answer by answer),
     summary.json, table.md and figures. Started again, it goes on where it stopped, with questions and
-    videos added or taken away, too. Warns of broken videos that were passed over.
+    videos added or taken away, too. With `progress`, tells on stderr what it is about to do. Warns of broken
+    videos that were passed over.
     Raises X2LError for a wrong recipe, if `out` holds another recipe or other weights, and for too many
     broken videos.
     """
@@ -57,6 +60,8 @@ def run(
     with Results(out) as results:
         session = Session(out, evaluation, [row for group in groups for row in group], items, hashes)
         session.note_broken(broken)
+        if progress and not session.keys <= results.done:
+            tqdm.write("\n".join(forecast(groups, items)), file=sys.stderr)
         _answer_all(groups, evaluation, items, session, results, progress)
     if session.broken:
         warnings.warn(passed_over(session.broken.values()), stacklevel=2)
