@@ -18,6 +18,7 @@ from x2l.interfaces import Backbone
 from x2l.types import (
     DROPPED,
     KV,
+    Level,
     Plan,
     VideoIndex,
     X2LError,
@@ -64,7 +65,7 @@ def assemble(
 
     Raises X2LError if the plan, the levels or the positions do not fit the index.
     """
-    levels = planned_levels(index, plan) if levels is None else levels
+    levels = planned_levels(index, plan, backbone.device) if levels is None else levels
     tokens_per_chunk = _tokens_per_chunk(plan, levels)
     kv = concatenate([index.prefix, *levels], backbone.device)
     if positions == "original":
@@ -105,18 +106,24 @@ def _tokens_per_chunk(plan: Plan, levels: Sequence[KV]) -> tuple[int, ...]:
     return tuple(0 if ratio == DROPPED else next(sizes) for ratio in plan.ratios)
 
 
-def planned_levels(index: VideoIndex, plan: Plan) -> list[KV]:
-    """The KV of each chunk that the plan does not drop."""
+def planned_levels(index: VideoIndex, plan: Plan, device: torch.device | None = None) -> list[KV]:
+    """The KV of each chunk that the plan does not drop; a packed level is unpacked on the device."""
     if len(plan.ratios) != len(index.chunks):
         raise X2LError(f"plan: {len(plan.ratios)} ratios for an index of {len(index.chunks)} chunks")
     unknown = set(plan.ratios) - {*index.ratios, DROPPED}
     if unknown:
         raise X2LError(f"plan: ratio {min(unknown)} is not in the index, which has {list(index.ratios)}")
     return [
-        chunk.levels[ratio].materialise()
+        _unpacked(chunk.levels[ratio], device)
         for chunk, ratio in zip(index.chunks, plan.ratios, strict=True)
         if ratio != DROPPED
     ]
+
+
+def _unpacked(level: Level, device: torch.device | None) -> KV:
+    """A packed level moves first, so that few bytes do; plain ones move together, in one copy."""
+    moves = device is not None and hasattr(level, "to") and not isinstance(level, KV)
+    return (level.to(device) if moves else level).materialise()
 
 
 def concatenate(pieces: Sequence[KV], device: torch.device | None = None) -> KV:
@@ -124,7 +131,11 @@ def concatenate(pieces: Sequence[KV], device: torch.device | None = None) -> KV:
 
     All are as precise as the first. Raises X2LError if only some are rotated.
     """
-    pieces = [kv.to(pieces[0].keys) for kv in pieces]
+    first = pieces[0].keys
+    # What was unpacked lies on the device already; then all are joined there.
+    is_together = all(kv.keys.device == first.device for kv in pieces)
+    meet = first.device if is_together or device is None else device
+    pieces = [kv.to(device=meet, dtype=first.dtype) for kv in pieces]
     buffer = torch.cat([kv.keys for kv in pieces] + [kv.values for kv in pieces], dim=-2)
     keys, values = buffer.to(device).chunk(2, dim=-2)
     positions = joined_positions(pieces).to(device)

@@ -269,6 +269,11 @@ class Part:
         load(self.own_weights(), path, field)
         self.weights_file = str(Path(path).resolve())
 
+    @property
+    def refines(self) -> bool:
+        """Whether `refine` changes anything: questions of one plan share a cache where no part does."""
+        return type(self).refine is not Part.refine
+
     def refine(
         self, levels: Sequence[KV], plan: Plan, question: Question, index: VideoIndex, backbone: Backbone
     ) -> Sequence[KV]:

@@ -244,8 +244,9 @@ def joined(pieces: Iterable[KV]) -> KV:
 
 def joined_positions(pieces: Sequence[KV]) -> Int[Tensor, "axes *#batch #layers #kv_heads tokens"]:
     """Positions of all tokens; spelt out for each layer and head if one piece tells them apart."""
+    device = pieces[0].positions.device
     shape = torch.broadcast_shapes(*(kv.positions.shape[1:-1] for kv in pieces))
-    return torch.cat([expanded(kv.positions, shape) for kv in pieces], dim=-1)
+    return torch.cat([expanded(kv.positions.to(device), shape) for kv in pieces], dim=-1)
 
 
 def expanded(

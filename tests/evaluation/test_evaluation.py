@@ -511,7 +511,8 @@ def test_the_table_has_a_row_for_each_row_and_chance(finished):
     text = (finished / "table.md").read_text()
     table = [line for line in text.splitlines() if line.startswith("|")]
     by_group = by_kind = 2 + NUM_ROWS + 1
-    assert len(table) == by_group + by_kind + 2 + NUM_ROWS * (NUM_ROWS - 1) // 2
+    sizes = 2 + NUM_ROWS
+    assert len(table) == by_group + by_kind + sizes + 2 + NUM_ROWS * (NUM_ROWS - 1) // 2
     assert "detail (6)" in table[0] and "[" in table[2] and table[7].startswith("| chance")
     assert len({line.count("|") for line in table[:8]}) == 1
 

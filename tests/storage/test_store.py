@@ -265,7 +265,7 @@ def test_a_manifest_that_is_not_text_is_named(saved):
 def test_another_format_version_is_named_with_both(saved):
     edit_manifest(saved, format_version=1)
     message = error_of(store.load, saved)
-    assert "format_version 1" in message and "expected one of (2, 3)" in message
+    assert "format_version 1" in message and "expected one of (2, 3, 4)" in message
 
 
 def test_an_edited_or_swapped_manifest_is_found(saved, tmp_path):

@@ -149,5 +149,6 @@ def _line(row: Row, data: Data, video: str, question: Question, answer: Answer, 
         "kv_tokens": answer.kv_tokens,
         "kv_tokens_full": answer.kv_tokens_full,
         "cache_reduction": answer.cache_reduction,
+        "index_bytes": index.num_bytes,
         "seconds": {name: round(seconds, 6) for name, seconds in answer.seconds.items()},
     }

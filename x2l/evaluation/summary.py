@@ -4,11 +4,12 @@ Keys of a summary: num_videos; num_questions and chance by group ("all" is every
 rows, each with accuracy {group: mean, interval} (all: over questions), macro_accuracy (over groups; results
 of earlier versions lack it), accuracy_by_kind, accuracy_by_depth {group: {percent}} of haystacks, all_tries
 (null, or num_questions, accuracy and macro_accuracy where a question counts if every try at it is right),
-cache_reduction by group, kv_tokens, ttft_s, ttft_ratio (against ttft_row: the uncompressed_row, or else the
-first), recall, recall_by_group, oracle_recall_at {k}; differences {row: {other: {group: mean, interval}}};
-claims (see x2l.evaluation.claims); num_unscored, questions without a right answer, which are not in any of
-these (if there are no others, none of these is there); broken, "video: why" of each that cannot be read;
-then where the numbers come from: seeds, hashes, backbones, recipe, versions, git, date, devices.
+cache_reduction by group, kv_tokens, index_bytes (mean over questions of what their videos' indices take;
+null in results of earlier versions), ttft_s, ttft_ratio (against ttft_row: the uncompressed_row, or
+else the first), recall, recall_by_group, oracle_recall_at {k}; differences {row: {other: {group: mean,
+interval}}}; claims (see x2l.evaluation.claims); num_unscored, questions without a right answer, which are not
+in any of these (if there are no others, none of these is there); broken, "video: why" of each that cannot be
+read; then where the numbers come from: seeds, hashes, backbones, recipe, versions, git, date, devices.
 """
 
 from __future__ import annotations
@@ -191,6 +192,7 @@ def _costs(lines: list[Line], full: list[Line] | None, timed_against: list[Line]
             for group in _groups(lines)
         },
         "kv_tokens": fmean(line["kv_tokens"] for line in lines),
+        "index_bytes": fmean(sizes) if all(sizes := [line.get("index_bytes") for line in lines]) else None,
         "ttft_s": ttft_s,
         "ttft_ratio": ttft_s / _ttft_s(timed_against),
     }

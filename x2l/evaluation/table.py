@@ -29,6 +29,7 @@ def table(summary: dict[str, Any]) -> str:
             *_spaced(_all_tries(summary)),
             *_spaced(claims_table(summary["claims"])),
             *_spaced(_by_kind(summary)),
+            *_spaced(_sizes(summary)),
             *_differences(summary, groups),
         ]
     )
@@ -80,6 +81,16 @@ def _by_kind(summary: dict[str, Any]) -> list[str]:
     by_row = {name: row["accuracy_by_kind"] for name, row in summary["rows"].items()} | {"chance": chance}
     rows = [[name, *(f"{shares[kind]:.2f}" for kind in chance)] for name, shares in by_row.items()]
     return markdown(["by kind", *chance], rows)
+
+
+def _sizes(summary: dict[str, Any]) -> list[str]:
+    """What an index takes in memory and on disk; nothing where results of earlier versions do not tell."""
+    sizes = {name: row.get("index_bytes") for name, row in summary["rows"].items()}
+    if not all(sizes.values()):
+        return []
+    largest = max(sizes.values())
+    rows = [[name, f"{size / 1e6:.2f}", f"{size / largest:.2f}x"] for name, size in sizes.items()]
+    return markdown(["index", "MB a video", "of the largest"], rows)
 
 
 def _all_tries(summary: dict[str, Any]) -> list[str]:

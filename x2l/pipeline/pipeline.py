@@ -168,7 +168,7 @@ class Pipeline:
         The one way from a plan to a cache, for training too: gradients flow unless they are switched off.
         Raises X2LError if the plan does not fit the index.
         """
-        levels = planned_levels(index, plan)
+        levels = planned_levels(index, plan, self.backbone.device)
         for part in self._parts:
             levels = part.refine(levels, plan, question, index, self.backbone)
         return assemble(index, plan, self.backbone, self.positions, levels)

@@ -24,13 +24,14 @@ from torch import Tensor
 
 from x2l.config.paths import local_path
 from x2l.errors import X2LError
+from x2l.quantised import Bits, PackedKV
 from x2l.storage.tensor_file import TensorFile, checksum
 from x2l.types import KV, ChunkKV, Geometry, IndexSpec, Level, VideoIndex
 
 FORMAT = "x2l-index"
-FORMAT_VERSION = 3
-READABLE = (2, 3)
-"""Format versions that are read; 2 has no checksums."""
+FORMAT_VERSION = 4
+READABLE = (2, 3, 4)
+"""Format versions that are read; 2 has no checksums, 3 no packed levels."""
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
 CHECKSUMS = "xxh3_64"
@@ -60,15 +61,33 @@ class StoredLevel:
 
     def materialise(self) -> KV:
         """Raises X2LError naming file and chunk if a tensor is not what was written."""
-        parts = {part: self.file.tensor(name) for part, name in self.tensors.items()}
-        return KV(**parts, rotated=self.rotated)
+        return KV(**self._parts(), rotated=self.rotated)
+
+    def _parts(self) -> dict[str, Tensor]:
+        return {part: self.file.tensor(name) for part, name in self.tensors.items()}
 
 
-_KV_PARTS = ("keys", "values", "positions", "counts")
+@dataclass(frozen=True)
+class StoredPackedLevel(StoredLevel):
+    """A packed level on disk: a device is given it as it is."""
+
+    bits: Bits
+
+    def packed(self) -> PackedKV:
+        """Raises X2LError naming file and chunk if a tensor is not what was written."""
+        return PackedKV.of_tensors(self._parts(), self.bits, self.rotated)
+
+    def to(self, device: torch.device | str) -> PackedKV:
+        return self.packed().to(device)
+
+    def materialise(self) -> KV:
+        return self.packed().materialise()
 
 
 def save(index: VideoIndex, directory: str | Path) -> None:
-    """Write `index` as a directory, replacing an index that is there. Packed levels are written unpacked.
+    """Write `index` as a directory, replacing an index that is there.
+
+    A KV and a PackedKV are written as they are, any other level as the KV that it becomes.
 
     Raises X2LError if `directory` exists and is anything but an x2l index or empty.
     """
@@ -162,12 +181,9 @@ class _Writer:
             return self._kv_names[id(level)]
         name = self._kv_names[id(level)] = f"kv{len(self._kv_names)}"
         self._seen.append(level)
-        kv = level.materialise()
-        parts = {part: getattr(kv, part) for part in _KV_PARTS}
-        self.kvs[name] = {
-            part: self._tensor(tensor, f"{of} {part}") for part, tensor in parts.items() if tensor is not None
-        }
-        self.kvs[name]["rotated"] = kv.rotated
+        parts, facts = _written(level)
+        tensors = {part: self._tensor(tensor, f"{of} {part}") for part, tensor in parts.items()}
+        self.kvs[name] = tensors | facts
         return name
 
     def _tensor(self, tensor: Tensor, name: str) -> str:
@@ -272,13 +288,31 @@ def _digest(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
-def _stored_level(file: TensorFile, kv: dict) -> StoredLevel:
-    return StoredLevel(
+def _written(level: Level) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a level by the name of their part, and what else there is to know of it."""
+    level = level.packed() if isinstance(level, StoredPackedLevel) else level
+    if isinstance(level, PackedKV):
+        parts, facts = level.tensors(), {"bits": level.keys.bits, "rotated": level.rotated}
+    else:
+        kv = level.materialise()
+        parts, facts = {part: getattr(kv, part) for part in _KV_PARTS}, {"rotated": kv.rotated}
+    return {part: tensor for part, tensor in parts.items() if tensor is not None}, facts
+
+
+_KV_PARTS = ("keys", "values", "positions", "counts")
+_FACTS = ("bits", "rotated")
+
+
+def _stored_level(file: TensorFile, kv: dict[str, Any]) -> StoredLevel:
+    facts = {name: kv[name] for name in _FACTS if name in kv}
+    tensors = {part: name for part, name in kv.items() if part not in facts}
+    held = [name for part, name in tensors.items() if part.startswith(("keys", "values"))]
+    return (StoredPackedLevel if "bits" in facts else StoredLevel)(
         file=file,
-        tensors={part: kv[part] for part in _KV_PARTS if part in kv},
-        rotated=kv["rotated"],
-        num_tokens=file.shape(kv["keys"])[-2],
-        num_bytes=file.num_bytes(kv["keys"]) + file.num_bytes(kv["values"]),
+        tensors=tensors,
+        num_tokens=file.shape(tensors["positions"])[-1],
+        num_bytes=sum(map(file.num_bytes, held)),
+        **facts,
     )
 
 
