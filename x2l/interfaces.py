@@ -342,6 +342,10 @@ class Oracle(Part, ABC):
         """Question-free features to store with the chunk at index time, by name (default: none)."""
         return {}
 
+    def beside(self, video: VideoFacts) -> str:
+        """Fingerprint of what `prepare` looks at beside the frames, such as subtitles; "": nothing."""
+        return ""
+
     def features(self, index: VideoIndex) -> list[Mapping[str, Tensor]]:
         """Features that `prepare` stored with each chunk. Raises X2LError if a chunk lacks them."""
         key = self.key

@@ -1,23 +1,41 @@
-"""`x2l index`: pre-fill a video once, to be asked as often as wanted."""
+"""`x2l index`: pre-fill a video once, or all of a folder, to be asked as often as wanted."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import click
 
 from x2l.cli.options import Options, shared_options
 
 
-@click.command(short_help="Pre-fill a video once and keep its KVs.")
-@click.argument("video")
+@click.command(short_help="Pre-fill a video, or a folder of them, once and keep the KVs.")
+@click.argument("video", metavar="VIDEO|FOLDER")
 @click.option("-o", "--out", metavar="DIR", required=True, help="Where the index goes; an index is replaced.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, help="Videos of a folder at one time.")
 @shared_options
-def index(video: str, out: str, options: Options) -> None:
+def index(video: str, out: str, jobs: int, options: Options) -> None:
     """Pre-fill VIDEO once and keep its KVs as an index directory, which `x2l ask` takes for a video.
+
+    Of a FOLDER of videos (pictures are one video) DIR is a library: `x2l list` shows it, `x2l ask DIR --video
+    NAME` asks about one. Stopped, it goes on where it was; a video that cannot be read is named at the end.
+    Videos that are the same share an index.
 
     The directory remembers the options: asking uses them unless it is given others.
     """
+    from x2l.cli import setup
+    from x2l.config.paths import local_path
+
+    if setup.is_folder_of_videos(local_path(video)):
+        _index_folder(local_path(video), local_path(out), jobs, options)
+    elif jobs > 1:
+        raise click.UsageError("--jobs is for a folder of videos")
+    else:
+        _index_video(video, out, options)
+
+
+def _index_video(video: str, out: str, options: Options) -> None:
     from x2l.cli import report, setup
     from x2l.config.paths import local_path
     from x2l.storage import store
@@ -31,3 +49,14 @@ def index(video: str, out: str, options: Options) -> None:
     store.save(replace(made, spec=replace(made.spec, recipe=kept)), out)
     if progress:
         click.echo(report.index_text(made, out))
+
+
+def _index_folder(folder: Path, out: Path, jobs: int, options: Options) -> None:
+    from x2l.broken import passed_over
+    from x2l.cli.folder import index_folder
+
+    done = index_folder(folder, out, options, jobs)
+    if not options.quiet:
+        click.echo(f"{out}  {done.num_made} videos indexed, {done.num_there} were there")
+    if done.broken:
+        click.echo(f"x2l: warning: {passed_over(done.broken)}", err=True)

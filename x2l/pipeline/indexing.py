@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from x2l import registry
 from x2l.chunkers import spelling
 from x2l.clock import Clock
 from x2l.interfaces import Backbone, Chunker, Compressor, Oracle
+from x2l.storage import store
+from x2l.storage.fingerprint import whole_fingerprint
 from x2l.types import KV, Chunk, ChunkKV, Clip, IndexSpec, VideoIndex, X2LError
 from x2l.video import Footage, Sampling, open_video
 
@@ -133,6 +136,21 @@ def made_with(compressor: Compressor, ratios: Sequence[int], chunker: Chunker) -
     made = {"compressor": registry.describe(compressor), "ratios": list(ratios)}
     weights = {COMPRESSOR_WEIGHTS: compressor.identity} if compressor.identity else {}
     return made | {"chunk_frames": spelling(chunker)} | weights
+
+
+def key_of(backbone: Backbone, recipe: dict[str, Any], oracle: Oracle, video: Footage) -> str:
+    """Hash (32 hex digits) of all that an index depends on, but the name of the video.
+
+    recipe: as from `made_with`. A file is hashed as a whole.
+    """
+    content = {name: value for name, value in video.fingerprint().items() if name != "file"}
+    if video.path.is_file():
+        content["whole"] = whole_fingerprint(video.path)
+    asked = [inner for inner in oracle.with_inner() if type(inner).prepare is not Oracle.prepare]
+    stored = {inner.key: inner.beside(video.facts) for inner in asked}
+    weights = {"backbone": backbone.identity, "geometry": asdict(backbone.geometry)}
+    made_from = {**weights, **recipe, "oracles": stored, "video": content, "format": store.FORMAT_VERSION}
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def require_same_weights(index: VideoIndex, compressor: Compressor) -> None:

@@ -21,7 +21,7 @@ from x2l.pipeline.indexing import Read, Source
 from x2l.proportional import OFF, Proportional
 from x2l.storage import store
 from x2l.types import KV, Answer, ChunkKV, Clip, Plan, Question, VideoIndex
-from x2l.video import Sampling
+from x2l.video import Footage, Sampling
 
 
 @dataclass
@@ -63,6 +63,11 @@ class Pipeline:
             stored = tuple(indexing.in_host_memory(chunk) for chunk in self.encode(prefix, read))
         self.backbone.warn_if_too_long(self.backbone.num_read)
         return VideoIndex(prefix.to("cpu"), stored, indexing.spec_of(self.backbone, recipe, video, clock))
+
+    def key(self, video: Footage) -> str:
+        """Equal for videos of which `index` makes equal indices, whatever their names; of shared weights."""
+        recipe = indexing.made_with(self.compressor, self.ratios, self.chunker)
+        return indexing.key_of(self.backbone, recipe, self.oracle, video)
 
     def read(self, clips: Iterable[Clip], position: int, clock: Clock | None = None) -> Iterator[Read]:
         """Each clip as the language model reads it, from a position on, with what the oracle stores of it.
