@@ -302,6 +302,24 @@ class Compressor(Part, ABC):
     ) -> Iterator[ChunkKV]:
         """Yield a ChunkKV per chunk, looking at most one chunk ahead. `prefix` = `backbone.begin()`."""
 
+    def resume(
+        self,
+        backbone: Backbone,
+        prefix: KV,
+        before: Sequence[ChunkKV],
+        chunks: Iterable[Chunk],
+        ratios: Sequence[int],
+    ) -> Iterator[ChunkKV]:
+        """Go on behind chunks that were encoded before: as `encode` of all, without the pre-fill of those.
+
+        Raises X2LError where later chunks see more of a chunk than its levels, as by default.
+        """
+        name = name_of(type(self))
+        raise X2LError(
+            f"compressor {name}: its index cannot be gone on with, later chunks see more than is held "
+            "(expected vst, or a new folder)"
+        )
+
 
 def chunk_kv(chunk: Chunk, levels: Mapping[int, KV]) -> ChunkKV:
     """The ChunkKV of `chunk` with the given levels."""

@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from test_store import assert_equal_index, error_of, make_index
+from indices import assert_equal_index, error_of, make_index
 
 from x2l.storage import store
 from x2l.storage.library import Entry, Indices, Library, cache_in

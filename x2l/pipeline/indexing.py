@@ -55,13 +55,21 @@ def clips(video: Footage, lengths: Sequence[int], doing: str, progress: bool) ->
 
 
 def read(
-    backbone: Backbone, oracle: Oracle, clips: Iterable[Clip], position: int, clock: Clock | None = None
+    backbone: Backbone,
+    oracle: Oracle,
+    clips: Iterable[Clip],
+    position: int,
+    clock: Clock | None = None,
+    first: int = 0,
 ) -> Iterator[Read]:
-    """Each clip as the language model reads it, from a position on, with what the oracle stores of it."""
+    """Each clip as the language model reads it, from a position on, with what the oracle stores of it.
+
+    first: number of the first of these chunks.
+    """
     # Where nobody asks for the seconds, nobody waits for a device.
     clock = clock or Clock(torch.device("cpu"))
     oracles = {inner.key: inner for inner in oracle.with_inner()}
-    for number, clip in enumerate(clock.spans("decode", clips)):
+    for number, clip in enumerate(clock.spans("decode", clips), first):
         with clock.span("embed"):
             chunk = replace(backbone.read(number, clip, position), video=clip.video)
             position = chunk.next_position
@@ -84,10 +92,18 @@ def _prepared(chunk: Chunk, oracles: Mapping[str, Oracle], backbone: Backbone) -
 
 
 def encode(
-    backbone: Backbone, compressor: Compressor, prefix: KV, read: Iterable[Read], ratios: Sequence[int]
+    backbone: Backbone,
+    compressor: Compressor,
+    prefix: KV,
+    read: Iterable[Read],
+    ratios: Sequence[int],
+    before: Sequence[ChunkKV] = (),
 ) -> Iterator[ChunkKV]:
-    """Compress chunks behind the prefix, one after the other, on the backbone's device."""
-    return Ending(_encoded(backbone, compressor, prefix, read, ratios))
+    """Compress chunks behind the prefix, one after the other, on the backbone's device.
+
+    before: chunks of the video that were compressed earlier, which come before these.
+    """
+    return Ending(_encoded(backbone, compressor, prefix, read, ratios, before))
 
 
 class Ending(Iterator[ChunkKV]):
@@ -110,7 +126,12 @@ class Ending(Iterator[ChunkKV]):
 
 
 def _encoded(
-    backbone: Backbone, compressor: Compressor, prefix: KV, read: Iterable[Read], ratios: Sequence[int]
+    backbone: Backbone,
+    compressor: Compressor,
+    prefix: KV,
+    read: Iterable[Read],
+    ratios: Sequence[int],
+    before: Sequence[ChunkKV],
 ) -> Iterator[ChunkKV]:
     features: dict[int, Features] = {}
 
@@ -119,7 +140,12 @@ def _encoded(
             features[chunk.index] = prepared
             yield chunk
 
-    for chunk in compressor.encode(backbone, prefix, chunks(), ratios):
+    made = (
+        compressor.resume(backbone, prefix, before, chunks(), ratios)
+        if before
+        else compressor.encode(backbone, prefix, chunks(), ratios)
+    )
+    for chunk in made:
         yield replace(chunk, features=features.pop(chunk.index))
 
 

@@ -6,6 +6,7 @@ Damage is what FFmpeg notices: most flipped bits in H.264 and MPEG-4, next to no
 """
 
 from x2l.video.files import videos_in as videos_in
+from x2l.video.follow import follow as follow
 from x2l.video.footage import Footage as Footage
 from x2l.video.footage import equal_parts as equal_parts
 from x2l.video.sampling import Sampling as Sampling
