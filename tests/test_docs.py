@@ -15,7 +15,7 @@ import pages
 import pytest
 import torch
 import yaml
-from models import bare_index, index_of, read_chunks, tiny_backbone
+from models import bare_index, index_of, read_chunks, small_video, tiny_backbone
 from oracle_checkpoints import save_languagebind
 from safetensors.torch import load_file
 from stock_models import FOLDER, QUESTION, TEXT, TOWER, read_and_seen, video
@@ -37,6 +37,7 @@ from x2l.oracles.languagebind import load
 from x2l.questions import Record
 from x2l.recipe import Recipe
 from x2l.scoring import is_right
+from x2l.storage import store
 from x2l.types import Question
 from x2l.video import Sampling, open_video
 
@@ -46,8 +47,9 @@ STOCK = FOLDER / "llava_next_video"
 PAGE = ROOT / "docs" / "bring_your_own_model.md"
 NEEDLES, EVALUATION = ROOT / "docs" / "needles.md", ROOT / "docs" / "evaluation.md"
 POST_TRAINING, CONTRIBUTING = ROOT / "docs" / "post_training.md", ROOT / "CONTRIBUTING.md"
+INDEX = ROOT / "docs" / "index.md"
 WEIGHING, ORACLES = ROOT / "docs" / "weighing_and_passes.md", ROOT / "docs" / "oracles.md"
-FOLLOWED = {PAGE, NEEDLES, EVALUATION, POST_TRAINING, WEIGHING, ORACLES}
+FOLLOWED = {PAGE, INDEX, NEEDLES, EVALUATION, POST_TRAINING, WEIGHING, ORACLES}
 FOLLOWED |= {ROOT / "docs" / f"{name}.md" for name in ("limits", "methods", "results", "training_data")}
 BENCHMARKS = ROOT / "docs" / "benchmarks.md"
 FOLLOWED |= {BENCHMARKS}
@@ -348,3 +350,25 @@ def test_the_catalogue_is_what_the_command_lists():
     listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout
     page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
     assert page.partition("\n## ")[2] == listed.removeprefix("## ")
+
+
+def test_the_commands_of_the_index_page_keep_and_ask(checkout, capsys):
+    """On a shorter video, which lies in the folder of the page too."""
+    short = small_video(checkout / "short")
+    shutil.copytree(short.parent, checkout / "videos")
+    given = {"examples/needles.mp4": str(short), "2": "1"}  # a job more is a process more
+    *commands_, listed, asked = commands(INDEX)
+    assert len(commands_) == 5
+    for arguments in (*commands_, listed, asked):
+        assert main([given.get(each, each) for each in arguments]) == 0, arguments
+    said = capsys.readouterr().out
+    assert "every tensor is what was written" in said and "1 videos, 1 indices" in said
+    sizes = {name: store.load(checkout / "runs" / name).num_bytes for name in ("needles", "small")}
+    assert sizes["small"] < 0.5 * sizes["needles"]
+
+
+def test_the_camera_of_the_index_page_is_asked(checkout, capsys):
+    (code,) = blocks("python", INDEX)
+    exec(code, {"__name__": "page"})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if line[:1].isdigit()] == ["0", "1", "2", "3"]

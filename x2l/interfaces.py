@@ -277,6 +277,11 @@ class Part:
         load(self.own_weights(), path, field)
         self.weights_file = str(Path(path).resolve())
 
+    @property
+    def refines(self) -> bool:
+        """Whether `refine` changes anything: questions of one plan share a cache where no part does."""
+        return type(self).refine is not Part.refine
+
     def refine(
         self, levels: Sequence[KV], plan: Plan, question: Question, index: VideoIndex, backbone: Backbone
     ) -> Sequence[KV]:
@@ -304,6 +309,24 @@ class Compressor(Part, ABC):
         self, backbone: Backbone, prefix: KV, chunks: Iterable[Chunk], ratios: Sequence[int]
     ) -> Iterator[ChunkKV]:
         """Yield a ChunkKV per chunk, looking at most one chunk ahead. `prefix` = `backbone.begin()`."""
+
+    def resume(
+        self,
+        backbone: Backbone,
+        prefix: KV,
+        before: Sequence[ChunkKV],
+        chunks: Iterable[Chunk],
+        ratios: Sequence[int],
+    ) -> Iterator[ChunkKV]:
+        """Go on behind chunks that were encoded before: as `encode` of all, without the pre-fill of those.
+
+        Raises X2LError where later chunks see more of a chunk than its levels, as by default.
+        """
+        name = name_of(type(self))
+        raise X2LError(
+            f"compressor {name}: its index cannot be gone on with, later chunks see more than is held "
+            "(expected vst, or a new folder)"
+        )
 
 
 def chunk_kv(chunk: Chunk, levels: Mapping[int, KV]) -> ChunkKV:
@@ -344,6 +367,10 @@ class Oracle(Part, ABC):
     def prepare(self, chunk: Chunk, backbone: Backbone) -> dict[str, Tensor]:
         """Question-free features to store with the chunk at index time, by name (default: none)."""
         return {}
+
+    def beside(self, video: VideoFacts) -> str:
+        """Fingerprint of what `prepare` looks at beside the frames, such as subtitles; "": nothing."""
+        return ""
 
     def features(self, index: VideoIndex) -> list[Mapping[str, Tensor]]:
         """Features that `prepare` stored with each chunk. Raises X2LError if a chunk lacks them."""

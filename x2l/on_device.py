@@ -27,7 +27,7 @@ class OnDevice:
     def materialise(self, level: Level) -> KV:
         """The KV of a level, its keys and values on the device if there is room to keep them there."""
         _, kv = self._kept.get(id(level), (level, None))
-        kv = level.materialise() if kv is None else kv
+        kv = _unpacked(level, self.device) if kv is None else kv
         if kv.num_bytes > self.limit_bytes:
             return kv
         there = {name: getattr(kv, name).to(self.device, non_blocking=True) for name in ("keys", "values")}
@@ -36,3 +36,9 @@ class OnDevice:
         while self.num_bytes > self.limit_bytes:
             self._kept.popitem(last=False)
         return self._kept[id(level)][1]
+
+
+def _unpacked(level: Level, device: torch.device) -> KV:
+    """A packed level moves first, so that few bytes do; plain ones move to their place in the cache."""
+    moves = hasattr(level, "to") and not isinstance(level, KV)
+    return (level.to(device) if moves else level).materialise()

@@ -26,7 +26,9 @@ from x2l.evaluation.shared_video import MAX_BYTES, SharedVideo
 from x2l.evaluation.summary import _chance
 from x2l.needles.dataset import write_dataset
 from x2l.oracles.attention import AttentionScore
+from x2l.pipeline import Pipeline
 from x2l.scoring import is_right
+from x2l.storage.library import Indices
 from x2l.types import Question, X2LError
 from x2l.video import Sampling, open_video
 
@@ -224,6 +226,21 @@ def test_a_finished_run_indexes_nothing_again(recipe, finished, monkeypatch):
     run(recipe, finished, progress=False)
     assert (finished / "results.jsonl").read_bytes() == before
     assert len(json.loads((finished / "run.json").read_text())["sessions"]) == num_sessions
+
+
+def test_indices_of_an_earlier_run_are_asked(recipe, finished, tmp_path, monkeypatch):
+    indices, full = Indices(tmp_path / "indices"), Indices(tmp_path / "full", max_bytes=100_000)
+    for out, kept in (("one", indices), ("small", full)):
+        run(recipe, tmp_path / out, progress=False, indices=kept)
+    sizes = [sum(file.stat().st_size for file in path.iterdir()) for path in full.folder.iterdir()]
+    assert len(list(indices.folder.iterdir())) == 2 * NUM_VIDEOS and 0 < sum(sizes) <= 100_000
+    monkeypatch.setattr(Pipeline, "index", lambda *_: pytest.fail("a video is indexed again"))
+    run(recipe, tmp_path / "two", progress=False, indices=indices)
+    expected, *others = (
+        [{key: value for key, value in line.items() if key != "seconds"} for line in read(folder)]
+        for folder in (finished, tmp_path / "one", tmp_path / "two")
+    )
+    assert all(lines == expected for lines in others)
 
 
 def test_another_recipe_is_refused(recipe, finished):
@@ -511,7 +528,8 @@ def test_the_table_has_a_row_for_each_row_and_chance(finished):
     text = (finished / "table.md").read_text()
     table = [line for line in text.splitlines() if line.startswith("|")]
     by_group = by_kind = 2 + NUM_ROWS + 1
-    assert len(table) == by_group + by_kind + 2 + NUM_ROWS * (NUM_ROWS - 1) // 2
+    sizes = 2 + NUM_ROWS
+    assert len(table) == by_group + by_kind + sizes + 2 + NUM_ROWS * (NUM_ROWS - 1) // 2
     assert "detail (6)" in table[0] and "[" in table[2] and table[7].startswith("| chance")
     assert len({line.count("|") for line in table[:8]}) == 1
 

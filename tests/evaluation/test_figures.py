@@ -15,7 +15,17 @@ from models import save, tiny_backbone
 from PIL import Image
 
 from x2l.evaluation import run
-from x2l.evaluation.figures import accuracy, curve, draw, draw_training, heatmap, style, tradeoff, training
+from x2l.evaluation.figures import (
+    accuracy,
+    curve,
+    draw,
+    draw_training,
+    heatmap,
+    storage,
+    style,
+    tradeoff,
+    training,
+)
 from x2l.evaluation.recipe import Evaluation
 from x2l.evaluation.shared_video import SharedVideo
 from x2l.types import X2LError
@@ -95,6 +105,17 @@ def test_points_are_accuracy_over_cache_gone():
         assert points == [
             [100 * row["cache_reduction"][group], row["accuracy"][group]["mean"]]
             for row in SPINE["rows"].values()
+        ]
+
+
+def test_points_of_storage_are_accuracy_over_the_bytes_of_an_index(curve_summary):
+    summary, folder = curve_summary
+    lines = [json.loads(line) for line in (folder / "out" / "results.jsonl").read_text().splitlines()]
+    assert {line["index_bytes"] for line in lines} == {row["index_bytes"] for row in summary["rows"].values()}
+    for group, axes in titled(laid_out(storage.figure, summary)).items():
+        points = [line.get_xydata()[0].tolist() for line in axes.lines if line.get_marker() == "o"]
+        assert points == [
+            [row["index_bytes"] / 1e6, row["accuracy"][group]["mean"]] for row in summary["rows"].values()
         ]
 
 
@@ -211,8 +232,8 @@ def mapping_with(figure, data: str = "needles") -> dict:
 @pytest.mark.parametrize(
     ("figure", "message"),
     [
-        ({"kind": "pie"}, "figure.kind: expected curve or heatmap, got 'pie'"),
-        ({}, "figure.kind: missing, expected curve or heatmap"),
+        ({"kind": "pie"}, "figure.kind: expected curve or heatmap or storage, got 'pie'"),
+        ({}, "figure.kind: missing, expected curve or heatmap or storage"),
         ({"kind": "curve"}, "figure.over: missing, expected a field of the rows such as selector.k"),
         ({"kind": "curve", "over": "selector.q"}, "figure.over: expected a number that some row has, no row"),
         ({"kind": "curve", "over": "selector.name"}, "no row has 'selector.name'"),

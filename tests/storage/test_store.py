@@ -1,5 +1,6 @@
 """An index on disk: bit-identical, shared tensors once, atomic, and clear about what is wrong."""
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass, replace
@@ -8,73 +9,25 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors import SafetensorError
+from indices import (
+    HEAD_DIM,
+    KV_HEADS,
+    LAYERS,
+    assert_equal_index,
+    assert_equal_kv,
+    bits,
+    error_of,
+    make_index,
+    random_kv,
+)
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from xxhash import xxh3_64_hexdigest
 
 from x2l.storage import store
-from x2l.types import KV, ChunkKV, Geometry, IndexSpec, VideoIndex, X2LError
+from x2l.types import KV, Geometry, VideoIndex
 
-LAYERS, KV_HEADS, HEAD_DIM = 2, 3, 4
 DTYPES = ["float32", "bfloat16", "float16"]
-
-
-def random_kv(tokens: int, dtype: str = "float32", start: int = 0) -> KV:
-    shape = (LAYERS, KV_HEADS, tokens, HEAD_DIM)
-    keys, values = torch.randn(2, *shape, dtype=torch.float32).to(getattr(torch, dtype))
-    return KV(keys, values, torch.arange(start, start + tokens).view(1, 1, 1, -1))
-
-
-def make_index(dtype: str = "float32", num_chunks: int = 3) -> VideoIndex:
-    return VideoIndex(
-        prefix=random_kv(5, dtype),
-        chunks=tuple(make_chunk(index, dtype) for index in range(num_chunks)),
-        spec=IndexSpec(
-            backbone="tiny@0123",
-            geometry=Geometry(LAYERS, KV_HEADS, HEAD_DIM, tokens_per_frame=16, dtype=dtype),
-            recipe={"compressor": {"name": "vst"}, "ratios": [2, 32]},
-            video={"name": "a.mp4", "fps": 0.1},
-            seconds={"prefill": 0.123456789},
-        ),
-    )
-
-
-def make_chunk(index: int, dtype: str) -> ChunkKV:
-    low = random_kv(8, dtype, start=10 * index)
-    high = low if index == 0 else random_kv(1, dtype)  # an edge chunk keeps one KV under both names
-    features = {"similarity{}": {"embedding": torch.randn(4), "count": torch.tensor([index])}}
-    return ChunkKV(index, 1.1 * index, 1.1 * index + 1, 10, 16, {2: low, 32: high}, features)
-
-
-def assert_equal_kv(one: KV, other: KV) -> None:
-    for part in ("keys", "values", "positions"):
-        left, right = getattr(one, part), getattr(other, part)
-        assert left.dtype == right.dtype and left.shape == right.shape
-        assert torch.equal(bits(left), bits(right))
-    assert one.rotated == other.rotated
-
-
-def bits(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.contiguous().view(torch.uint8)
-
-
-def assert_equal_index(one: VideoIndex, other: VideoIndex) -> None:
-    assert one.spec == other.spec and one.ratios == other.ratios and one.num_bytes == other.num_bytes
-    assert_equal_kv(one.prefix, other.prefix)
-    assert len(one.chunks) == len(other.chunks)
-    for left, right in zip(one.chunks, other.chunks, strict=True):
-        assert replace(left, levels={}, features={}) == replace(right, levels={}, features={})
-        for ratio, level in left.levels.items():
-            assert level.num_tokens == right.levels[ratio].num_tokens
-            assert level.num_bytes == right.levels[ratio].num_bytes
-            assert_equal_kv(level.materialise(), right.levels[ratio].materialise())
-        for oracle, features in left.features.items():
-            assert all(torch.equal(value, right.features[oracle][name]) for name, value in features.items())
-
-
-def error_of(call, *args) -> str:
-    with pytest.raises(X2LError) as caught:
-        call(*args)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -206,7 +159,7 @@ def test_a_failed_save_leaves_the_old_index_and_nothing_else(tmp_path, monkeypat
     def disk_full(*args, **kwargs):
         raise failure
 
-    monkeypatch.setattr(store, "save_file", disk_full)
+    monkeypatch.setattr("x2l.storage.held.save_file", disk_full)
     message = error_of(store.save, make_index(), tmp_path / "index")
     assert "No space left" in message
     assert_equal_index(index, store.load(tmp_path / "index"))
@@ -265,17 +218,20 @@ def test_a_manifest_that_is_not_text_is_named(saved):
 def test_another_format_version_is_named_with_both(saved):
     edit_manifest(saved, format_version=1)
     message = error_of(store.load, saved)
-    assert "format_version 1" in message and "expected one of (2, 3)" in message
+    assert "format_version 1" in message and "expected one of (2, 3, 4)" in message
 
 
 def test_an_edited_or_swapped_manifest_is_found(saved, tmp_path):
     store.save(make_index(), tmp_path / "other")
-    edit_manifest(saved, prefix="kv1")
+    edit_manifest(saved, finished=False)
     assert store.MANIFEST in error_of(store.load, saved)
-    edit_manifest(saved, prefix="kv0")
+    edit_manifest(saved, finished=True)
     assert store.load(saved).ratios == (2, 32)
-    edit_manifest(saved, chunks=[])
+    edit_manifest(saved, segments=[])
     assert store.MANIFEST in error_of(store.load, saved)
+    manifest = (tmp_path / "other" / store.MANIFEST).read_bytes()
+    (saved / store.MANIFEST).write_bytes(manifest)
+    assert f"{store.TENSORS}: damaged, its header" in error_of(store.load, saved)
 
 
 @pytest.mark.parametrize("keep", [0, 7, 100, -1])
@@ -348,22 +304,35 @@ def test_features_are_verified_where_they_are_read(saved):
     store.load(saved, verify=False)
 
 
-def test_an_index_of_version_2_has_no_checksums_and_is_read(tmp_path, monkeypatch):
-    manifest = store._Writer.manifest
+def as_earlier(folder, version):
+    """The same index as that version of the format wrote it."""
+    body = json.loads((folder / store.MANIFEST).read_text())
+    with safe_open(folder / store.TENSORS, "pt") as file:
+        holds = json.loads(file.metadata()["held"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    body = {"format": store.FORMAT, "format_version": version, "spec": body["spec"], **holds}
+    if version == 2:
+        del body[store.CHECKSUMS]
+    decisive = {key: value for key, value in body.items() if key != store.CHECKSUMS}
+    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    save_file(tensors, folder / store.TENSORS, {"manifest": digest})
+    body["tensors_bytes"] = (folder / store.TENSORS).stat().st_size
+    if version == 3:
+        front = (folder / store.TENSORS).read_bytes()
+        body["tensors_header"] = xxh3_64_hexdigest(front[: 8 + int.from_bytes(front[:8], "little")])
+    (folder / store.MANIFEST).write_text(json.dumps(body))
 
-    def without_checksums(writer, index):
-        return {key: value for key, value in manifest(writer, index).items() if key != store.CHECKSUMS}
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_an_index_of_an_earlier_version_is_read(tmp_path, version):
+    """Version 2 has no checksums."""
     index = make_index()
-    monkeypatch.setattr(store._Writer, "manifest", without_checksums)
-    monkeypatch.setattr(store, "FORMAT_VERSION", 2)
     store.save(index, tmp_path / "index")
-    manifest_file = tmp_path / "index" / store.MANIFEST
-    body = json.loads(manifest_file.read_text())
-    del body["tensors_header"]
-    manifest_file.write_text(json.dumps(body))
+    as_earlier(tmp_path / "index", version)
     assert_equal_index(index, store.load(tmp_path / "index"))
-    assert not store.verify(tmp_path / "index")
+    assert store.verify(tmp_path / "index") == (version == 3)
+    edit_manifest(tmp_path / "index", prefix="chunk 0 2x")
+    assert "not the manifest of this" in error_of(store.load, tmp_path / "index")
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077])

@@ -19,6 +19,7 @@ from x2l.cli.estimate import estimate
 from x2l.cli.eval import evaluate
 from x2l.cli.fit import fit
 from x2l.cli.index import index
+from x2l.cli.list import list_videos
 from x2l.cli.methods import methods
 from x2l.cli.needles import needles
 from x2l.cli.verify import verify
@@ -39,7 +40,7 @@ def x2l() -> None:
     """
 
 
-for command in (ask, chat, index, check, estimate, verify, methods, needles, evaluate, fit):
+for command in (ask, chat, index, list_videos, check, estimate, verify, methods, needles, evaluate, fit):
     x2l.add_command(command)
 
 # The name of `estimate` until 0.1: plans are what answers have.

@@ -18,6 +18,7 @@ from x2l.cli.options import Options, generation_options, shared_options, verify_
 @click.option(
     "--questions", "file", metavar="FILE", help="A JSON list of questions, with or without answers."
 )
+@click.option("--video", metavar="NAME", help="The video of a library that is asked about.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @generation_options
 @click.option("--letters", is_flag=True, help="Choose among options by the logits of their letters.")
@@ -30,6 +31,7 @@ def ask(
     source: str,
     question: str | None,
     file: str | None,
+    video: str | None,
     as_json: bool,
     generation: dict[str, Any],
     letters: bool,
@@ -37,7 +39,7 @@ def ask(
     verify: bool,
     options: Options,
 ) -> None:
-    """Answer QUESTION about SOURCE, a video file, a folder of pictures or the directory of an index.
+    """Answer QUESTION about SOURCE: a video file, a folder of pictures, an index, or a library's --video.
 
     Prints the answer, the chunks that were re-loaded in detail, what the KV cache holds and where the
     seconds went (decode, embed and prefill of an index: those of its making).
@@ -58,8 +60,8 @@ def ask(
     from x2l.cli.questions import questions_about
     from x2l.types import Question
 
-    asked = questions_about(source, file) if file else [Question(question)]
-    pipeline, index = setup.open_source(source, options, verify)
+    asked = questions_about(source, file, video) if file else [Question(question)]
+    pipeline, index = setup.open_source(source, options, verify, video)
     is_shown = sys.stdout.isatty() if stream is None else stream
     if question is not None and is_shown and not (as_json or letters):
         shown = pipeline.ask(index, asked[0], on_text=partial(click.echo, nl=False), **generation)

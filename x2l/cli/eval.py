@@ -20,6 +20,14 @@ from x2l.cli.options import device_option, dtype_option, out_option, plugin_opti
 @plugin_option
 @device_option
 @dtype_option
+@click.option("--index-cache", metavar="DIR", help="Keep indices here, and take them from here.")
+@click.option(
+    "--index-cache-gb",
+    metavar="GB",
+    type=click.FloatRange(min=0),
+    default=20.0,
+    help="Those used least recently go beyond this (default 20).",
+)
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def evaluate(
     recipe: Path,
@@ -29,6 +37,8 @@ def evaluate(
     plugins: tuple[str, ...],
     device: str | None,
     dtype: str | None,
+    index_cache: str | None,
+    index_cache_gb: float,
     quiet: bool,
 ) -> None:
     """Ask all rows of RECIPE, such as recipes/spine.yaml, the same questions and print the table.
@@ -36,12 +46,15 @@ def evaluate(
     DIR holds results.jsonl (every answer), summary.json, table.md and figures.
     """
     from x2l import registry
+    from x2l.config.paths import local_path
     from x2l.engine.loading import require_device
     from x2l.evaluation import run
+    from x2l.storage.library import cache_in
 
     for plugin in plugins:
         registry.load_plugin(plugin)
     require_device(device or "cpu")
     placed = {name: value for name, value in (("device", device), ("dtype", dtype)) if value is not None}
-    run(recipe, out, overrides, progress=not quiet, size=size or "full", placed=placed)
+    indices = index_cache and cache_in(local_path(index_cache), int(index_cache_gb * 1e9))
+    run(recipe, out, overrides, not quiet, size or "full", placed, indices or None)
     click.echo((out / "table.md").read_text(encoding="utf-8"))

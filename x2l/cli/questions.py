@@ -5,21 +5,22 @@ from __future__ import annotations
 import warnings
 from pathlib import PurePosixPath
 
-from x2l.cli.setup import is_index
+from x2l.cli.setup import stored_index
 from x2l.config.paths import local_path
 from x2l.errors import X2LError
 from x2l.questions import read_questions
-from x2l.storage import store
 from x2l.types import Question
 
 
-def questions_about(source: str, file: str) -> list[Question]:
+def questions_about(source: str, file: str, video: str | None = None) -> list[Question]:
     """Questions about a video, or the index of one, by the name of its file; those that name no video, too.
 
-    Warns of questions about other videos. Raises X2LError if there are no others, or for a wrong file.
+    video: of a library. Warns of questions about other videos. Raises X2LError if there are no others, or for
+    a wrong file.
     """
-    path = local_path(source)
-    name = store.load(path).spec.video.get("file") if is_index(path) else path.absolute().name
+    index = None if video else stored_index(source)
+    path = local_path(video or source)
+    name = path.absolute().name if index is None else index.spec.video.get("file")
     asked = read_questions(local_path(file))
     about = [question for video, question in asked if not video or PurePosixPath(video).name == name]
     if not about:

@@ -21,6 +21,7 @@ from x2l.pipeline import Pipeline
 from x2l.pipeline.indexing import COMPRESSOR_WEIGHTS, require_same_weights
 from x2l.recipe import RECOMMENDED, Recipe, build_pipeline
 from x2l.storage import store
+from x2l.storage.library import MARK, Library, is_library
 from x2l.types import VideoIndex
 from x2l.video import Footage, is_stills, open_video
 
@@ -113,14 +114,15 @@ def _comparable(recipe: Recipe, key: str) -> Any:
     return recipe.to_mapping()[key]
 
 
-def open_source(source: str, options: Options, verify: bool) -> tuple[Pipeline, VideoIndex]:
+def open_source(
+    source: str, options: Options, verify: bool, video: str | None = None
+) -> tuple[Pipeline, VideoIndex]:
     """The pipeline that answers, and the index to ask: at `source`, or made of the video there.
 
-    verify: whether an index is held against its checksums.
+    verify: whether an index is held against its checksums. video: of a library, by its name.
     """
     progress = not options.quiet
-    if is_index(local_path(source)):
-        index = store.load(source, verify)
+    if (index := stored_index(source, verify, video)) is not None:
         pipeline = make_pipeline(make_recipe_for(index, source, options), progress)
         require_same_weights(index, pipeline.compressor)
         return pipeline, index
@@ -130,6 +132,31 @@ def open_source(source: str, options: Options, verify: bool) -> tuple[Pipeline, 
     video = open_with(recipe, source, options)
     pipeline = make_pipeline(recipe, progress)
     return pipeline, pipeline.index(video, progress)
+
+
+def stored_index(source: str, verify: bool = True, video: str | None = None) -> VideoIndex | None:
+    """The index at `source`, or that of a video of a library there; None if there is neither.
+
+    Raises X2LError for a library without `video`, and for `video` without a library.
+    """
+    path = local_path(source)
+    if is_library(path):
+        library = Library(path)
+        if video is None:
+            names = ", ".join(library.names()[:10])
+            raise X2LError(f"{source}: is a library, expected --video with one of its videos: {names}")
+        return library.load(video, verify)
+    if video is not None:
+        raise X2LError(f"{source}: is no library, --video is for one")
+    return store.load(source, verify) if is_index(path) else None
+
+
+def is_folder_of_videos(source: Path) -> bool:
+    """A folder that is neither a video's pictures nor an index or a library."""
+    marks = (store.MANIFEST, MARK)
+    if not os.path.isdir(source) or is_stills(source):
+        return False
+    return not any((source / mark).exists() for mark in marks)
 
 
 def is_index(source: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Literal
 
 import torch
@@ -54,12 +54,25 @@ class VST(Compressor):
     def encode(
         self, backbone: Backbone, prefix: KV, chunks: Iterable[Chunk], ratios: Sequence[int]
     ) -> Iterator[ChunkKV]:
+        return self.resume(backbone, prefix, (), chunks, ratios)
+
+    def resume(
+        self,
+        backbone: Backbone,
+        prefix: KV,
+        before: Sequence[ChunkKV],
+        chunks: Iterable[Chunk],
+        ratios: Sequence[int],
+    ) -> Iterator[ChunkKV]:
         if self.passes != "own":
             _require_divisible(ratios)
         start = _Lane(memory=backbone.extend(None, prefix))
         encode = {"own": self._own, "joint": self._joint, "pooled": self._pooled}[self.passes]
-        for chunk, levels in encode(backbone, start, with_edges(chunks), sorted(ratios)):
-            yield chunk_kv(chunk, {ratio: levels[ratio] for ratio in ratios})
+        known = ((chunk, chunk.index == 0) for chunk in before)
+        edges = chain(known, with_edges(chunks, has_begun=bool(before)))
+        for chunk, levels in encode(backbone, start, edges, sorted(ratios)):
+            if isinstance(chunk, Chunk):
+                yield chunk_kv(chunk, {ratio: levels[ratio] for ratio in ratios})
 
     def _own(self, backbone: Backbone, start: _Lane, chunks: Edges, ratios: Sequence[int]) -> Encoded:
         lanes = dict.fromkeys(ratios, start)
@@ -95,19 +108,24 @@ class VST(Compressor):
     def _actual(self, ratio: int, is_edge: bool) -> int:
         return self.edge_ratio if is_edge and self.edge_ratio else ratio
 
-    def _encode_chunk(self, backbone: Backbone, chunk: Chunk, lane: _Lane, ratio: int) -> tuple[_Lane, KV]:
+    def _encode_chunk(
+        self, backbone: Backbone, chunk: Chunk | ChunkKV, lane: _Lane, ratio: int
+    ) -> tuple[_Lane, KV]:
         kvs, left = self._encode_kinds(backbone, chunk, lane.memory, {ratio: lane.carry})
         return _Lane(backbone.extend(lane.memory, kvs[ratio]), left[ratio]), kvs[ratio]
 
     def _encode_kinds(
-        self, backbone: Backbone, chunk: Chunk, memory: Memory, carries: Mapping[int, int]
+        self, backbone: Backbone, chunk: Chunk | ChunkKV, memory: Memory, carries: Mapping[int, int]
     ) -> tuple[dict[int, KV], dict[int, int]]:
         """VSTs of one or several ratios in one pre-fill of a chunk, and the raw tokens that none of each saw.
 
-        carries: of each ratio, low to high.
+        carries: of each ratio, low to high. Of a chunk that was encoded before, the VSTs are known.
         """
-        tokens = chunk.visual_tokens.shape[-2]
+        tokens = chunk.num_visual_tokens if isinstance(chunk, ChunkKV) else chunk.visual_tokens.shape[-2]
         placed = {ratio: place_vsts(tokens, ratio, carry, self.carry) for ratio, carry in carries.items()}
+        if isinstance(chunk, ChunkKV):
+            kvs = {ratio: _known(chunk, ratio).to(backbone.device) for ratio in placed}
+            return kvs, {ratio: left for ratio, (_, left) in placed.items()}
         after = torch.cat([positions for positions, _ in placed.values()])
         order = after.argsort(stable=True)
         kv = backbone.prefill_vst(chunk, memory, after[order])
@@ -120,9 +138,14 @@ class VST(Compressor):
         return kvs, {ratio: left for ratio, (_, left) in placed.items()}
 
 
-Edges = Iterable[tuple[Chunk, bool]]
-"""Chunks, and whether each is the first or the last."""
-Encoded = Iterator[tuple[Chunk, dict[int, KV]]]
+def _known(chunk: ChunkKV, ratio: int) -> KV:
+    """The level of an actual ratio; at an edge, where there is one for all, that."""
+    return chunk.levels.get(ratio, next(iter(chunk.levels.values()))).materialise()
+
+
+Edges = Iterable[tuple[Chunk | ChunkKV, bool]]
+"""Chunks, encoded before or to encode, and whether each is the first or the last."""
+Encoded = Iterator[tuple[Chunk | ChunkKV, dict[int, KV]]]
 """Chunks with their levels."""
 
 

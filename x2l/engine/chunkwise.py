@@ -119,10 +119,13 @@ def runs_of(kv: KV, is_text: Sequence[bool]) -> Iterator[tuple[bool, KV]]:
         start = stop
 
 
-def with_edges(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, bool]]:
-    """Each chunk with whether it is the first or the last, looking one chunk ahead."""
+def with_edges(chunks: Iterable[Chunk], has_begun: bool = False) -> Iterator[tuple[Chunk, bool]]:
+    """Each chunk with whether it is the first or the last, looking one chunk ahead.
+
+    has_begun: others came before, none of these is the first.
+    """
     chunks = iter(chunks)
-    current, is_first = next(chunks, None), True
+    current, is_first = next(chunks, None), not has_begun
     while current is not None:
         following = next(chunks, None)
         yield current, is_first or following is None

@@ -28,6 +28,7 @@ from x2l.items import Item
 from x2l.oracles.annotated import Annotated
 from x2l.scoring import names_an_option, options_of
 from x2l.storage.files import make_folder
+from x2l.storage.library import Indices
 from x2l.types import Answer, Question, VideoIndex
 
 
@@ -38,10 +39,11 @@ def run(
     progress: bool = True,
     size: Size = "full",
     placed: Mapping[str, str] = MappingProxyType({}),
+    indices: Indices | None = None,
 ) -> dict[str, Any]:
     """Run a recipe into the folder `out` and return its summary (see x2l.evaluation.summary).
 
-    placed: device and dtype of every row's backbone.
+    placed: device and dtype of every row's backbone. indices: where those of earlier runs are, and these go.
 
     Writes run.json (recipe, hashes, one entry per session), results.jsonl (appended answer by answer),
     summary.json, table.md and figures. Started again, it goes on where it stopped, with questions and
@@ -62,7 +64,7 @@ def run(
         session.note_broken(broken)
         if progress and not session.keys <= results.done:
             tqdm.write("\n".join(forecast(groups, items)), file=sys.stderr)
-        _answer_all(groups, evaluation, items, session, results, progress)
+        _answer_all(groups, evaluation, items, session, results, progress, indices)
     if session.broken:
         warnings.warn(passed_over(session.broken.values()), stacklevel=2)
     return summarise(out)
@@ -86,6 +88,7 @@ def _answer_all(
     session: Session,
     results: Results,
     progress: bool,
+    indices: Indices | None,
 ) -> None:
     done = len(results.done & session.keys)
     total = len(session.keys)
@@ -94,7 +97,9 @@ def _answer_all(
             if item.name in session.broken:
                 continue
             try:
-                for line in _answers(groups, evaluation, item, session.hashes[item.name], results.done):
+                video = SharedVideo(item, groups, indices=indices)
+                hashes = session.hashes[item.name]
+                for line in _answers(groups, evaluation, item, video, hashes, results.done):
                     session.note_answer()
                     results.append(line)
                     bar.update()
@@ -106,6 +111,7 @@ def _answers(
     groups: list[list[Row]],
     evaluation: Evaluation,
     item: Item,
+    video: SharedVideo,
     hashes: Mapping[str, str],
     done: Set[tuple[str, str]],
 ) -> Iterator[Line]:
@@ -113,7 +119,6 @@ def _answers(
 
     hashes: of its questions, by their ids. Raises BrokenVideoError if it cannot be read.
     """
-    video = SharedVideo(item, groups)
     for group in groups:
         if done.issuperset((row.name, each) for each in hashes.values() for row in group):
             continue
@@ -159,5 +164,6 @@ def _line(row: Row, data: Data, video: str, question: Question, answer: Answer, 
         "kv_tokens": answer.kv_tokens,
         "kv_tokens_full": answer.kv_tokens_full,
         "cache_reduction": answer.cache_reduction,
+        "index_bytes": index.num_bytes,
         "seconds": {name: round(seconds, 6) for name, seconds in answer.seconds.items()},
     }

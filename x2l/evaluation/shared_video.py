@@ -15,6 +15,7 @@ from x2l.interfaces import Oracle
 from x2l.items import Item
 from x2l.pipeline import Pipeline
 from x2l.pipeline.indexing import Read
+from x2l.storage.library import Indices
 from x2l.types import Clip, Question, VideoIndex
 from x2l.video import Footage, Sampling
 
@@ -29,11 +30,17 @@ class BrokenVideoError(X2LError):
 class SharedVideo:
     """The indices of one video that groups of rows ask, which are made one after the other.
 
-    groups: of rows that share an index (see `make_rows`).
+    groups: of rows that share an index (see `make_rows`). indices: kept for other runs.
     """
 
-    def __init__(self, item: Item, groups: Sequence[Sequence[Row]], max_bytes: int = MAX_BYTES):
-        self._item, self._opened = item, dict[Sampling, Footage]()
+    def __init__(
+        self,
+        item: Item,
+        groups: Sequence[Sequence[Row]],
+        max_bytes: int = MAX_BYTES,
+        indices: Indices | None = None,
+    ):
+        self._item, self._opened, self._indices = item, dict[Sampling, Footage](), indices
         self._oracles: dict[str, list[Oracle]] = {}
         num_readers = Counter[str]()
         for group in groups:
@@ -54,10 +61,20 @@ class SharedVideo:
         pipeline = ReadingPipeline(**own, reading=self._readings[name])
         footage = self._footage(group)
         try:
-            return pipeline.index(footage)
+            return self._kept(pipeline, footage)
         except (X2LError, OSError):
             _require_readable(footage)
             raise
+
+    def _kept(self, pipeline: Pipeline, footage: Footage) -> VideoIndex:
+        if self._indices is None:
+            return pipeline.index(footage)
+        key = pipeline.key(footage)
+        index = self._indices.get(key)
+        if index is None:
+            index = pipeline.index(footage)
+            self._indices.put(key, index)
+        return index
 
     def asked(self, group: Sequence[Row]) -> tuple[Question, ...]:
         """What the rows of a group are asked, gold frames as the time spans in which they see them.

@@ -6,7 +6,8 @@ of earlier versions lack it), accuracy_by_kind, accuracy_by_depth {group: {perce
 accuracy_by_label {label: num_questions, accuracy, macro_accuracy} (see x2l.evaluation.labels), all_tries
 (null, or num_questions, accuracy, macro_accuracy and by_label where a question counts if every try at it is
 right), num_unclear (answers that name none of the options, or several), cache_reduction by group,
-kv_tokens, ttft_s, ttft_ratio (against ttft_row: the uncompressed_row, or else the
+kv_tokens, index_bytes (mean over questions of what their videos' indices take; null in results of earlier
+versions), ttft_s, ttft_ratio (against ttft_row: the uncompressed_row, or else the
 first), recall, recall_by_group, oracle_recall_at {k}; differences {row: {other: {group: mean, interval}}};
 claims (see x2l.evaluation.claims); num_unscored, questions without a right answer, which are not in any of
 these (if there are no others, none of these is there); broken, "video: why" of each that cannot be read;
@@ -196,6 +197,7 @@ def _costs(lines: list[Line], full: list[Line] | None, timed_against: list[Line]
             for group in _groups(lines)
         },
         "kv_tokens": fmean(line["kv_tokens"] for line in lines),
+        "index_bytes": fmean(sizes) if all(sizes := [line.get("index_bytes") for line in lines]) else None,
         "ttft_s": ttft_s,
         "ttft_ratio": ttft_s / _ttft_s(timed_against),
     }

@@ -33,6 +33,7 @@ def table(summary: dict[str, Any]) -> str:
             *_spaced(
                 _by_label("by label", {name: row["accuracy_by_label"] for name, row in rows_of.items()})
             ),
+            *_spaced(_sizes(summary)),
             *_differences(summary, groups),
         ]
     )
@@ -122,6 +123,16 @@ def _tries_by_label(rows: dict[str, Any]) -> list[str]:
     if None in by_row.values():
         return []
     return _by_label("all tries right", {name: tries["by_label"] for name, tries in by_row.items()})
+
+
+def _sizes(summary: dict[str, Any]) -> list[str]:
+    """What an index takes in memory and on disk; nothing where results of earlier versions do not tell."""
+    sizes = {name: row.get("index_bytes") for name, row in summary["rows"].items()}
+    if not all(sizes.values()):
+        return []
+    largest = max(sizes.values())
+    rows = [[name, f"{size / 1e6:.2f}", f"{size / largest:.2f}x"] for name, size in sizes.items()]
+    return markdown(["index", "MB a video", "of the largest"], rows)
 
 
 def _all_tries(rows: dict[str, Any]) -> list[str]:

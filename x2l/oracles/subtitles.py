@@ -16,7 +16,8 @@ from x2l.oracles._sentence_encoder import SentenceEncoder, load_encoder
 from x2l.oracles._subtitle_file import read_cues, subtitle_file
 from x2l.oracles._timeline import overlap_s
 from x2l.rounding import in_full_precision
-from x2l.types import Chunk, Question, VideoIndex, X2LError
+from x2l.storage.fingerprint import whole_fingerprint
+from x2l.types import Chunk, Question, VideoFacts, VideoIndex, X2LError
 
 LEAST = -1.0
 """Lowest of all cosines."""
@@ -59,6 +60,10 @@ class Subtitles(Oracle):
         if self.encoder is not None:
             stored["embedding"] = self._loaded(chunk.visual_tokens.device).embed(text)
         return stored
+
+    def beside(self, video: VideoFacts) -> str:
+        path = subtitle_file(video.path, self.path)
+        return "" if path is None else whole_fingerprint(path)
 
     def score(
         self, question: Question, index: VideoIndex, backbone: Backbone

@@ -51,7 +51,7 @@ def warn_if_empty(plan: Plan, selector: Selector) -> None:
 
 def alike(plans: Sequence[Plan], parts: Sequence[Part]) -> list[list[int]]:
     """Numbers of the plans that make the same cache, together: none do where a part refines it."""
-    if any(type(part).refine is not Part.refine for part in parts):
+    if any(part.refines for part in parts):
         return [[i] for i in range(len(plans))]
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, plan in enumerate(plans):

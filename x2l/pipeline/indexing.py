@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from x2l.chunkers import spelling
 from x2l.clock import Clock
 from x2l.host_memory import HostMemory
 from x2l.interfaces import Backbone, Chunker, Compressor, Oracle
+from x2l.storage import store
+from x2l.storage.fingerprint import whole_fingerprint
 from x2l.types import KV, Chunk, ChunkKV, Clip, IndexSpec, Level, VideoIndex, X2LError
 from x2l.video import Footage, Sampling, open_video
 
@@ -56,13 +59,21 @@ def clips(video: Footage, lengths: Sequence[int], doing: str, progress: bool) ->
 
 
 def read(
-    backbone: Backbone, oracle: Oracle, clips: Iterable[Clip], position: int, clock: Clock | None = None
+    backbone: Backbone,
+    oracle: Oracle,
+    clips: Iterable[Clip],
+    position: int,
+    clock: Clock | None = None,
+    first: int = 0,
 ) -> Iterator[Read]:
-    """Each clip as the language model reads it, from a position on, with what the oracle stores of it."""
+    """Each clip as the language model reads it, from a position on, with what the oracle stores of it.
+
+    first: number of the first of these chunks.
+    """
     # Where nobody asks for the seconds, nobody waits for a device.
     clock = clock or Clock(torch.device("cpu"))
     oracles = {inner.key: inner for inner in oracle.with_inner()}
-    for number, clip in enumerate(clock.spans("decode", clips)):
+    for number, clip in enumerate(clock.spans("decode", clips), first):
         with clock.span("embed"):
             chunk = replace(backbone.read(number, clip, position), video=clip.video)
             position = chunk.next_position
@@ -85,10 +96,18 @@ def _prepared(chunk: Chunk, oracles: Mapping[str, Oracle], backbone: Backbone) -
 
 
 def encode(
-    backbone: Backbone, compressor: Compressor, prefix: KV, read: Iterable[Read], ratios: Sequence[int]
+    backbone: Backbone,
+    compressor: Compressor,
+    prefix: KV,
+    read: Iterable[Read],
+    ratios: Sequence[int],
+    before: Sequence[ChunkKV] = (),
 ) -> Iterator[ChunkKV]:
-    """Compress chunks behind the prefix, one after the other, on the backbone's device."""
-    return Ending(_encoded(backbone, compressor, prefix, read, ratios))
+    """Compress chunks behind the prefix, one after the other, on the backbone's device.
+
+    before: chunks of the video that were compressed earlier, which come before these.
+    """
+    return Ending(_encoded(backbone, compressor, prefix, read, ratios, before))
 
 
 class Ending(Iterator[ChunkKV]):
@@ -111,7 +130,12 @@ class Ending(Iterator[ChunkKV]):
 
 
 def _encoded(
-    backbone: Backbone, compressor: Compressor, prefix: KV, read: Iterable[Read], ratios: Sequence[int]
+    backbone: Backbone,
+    compressor: Compressor,
+    prefix: KV,
+    read: Iterable[Read],
+    ratios: Sequence[int],
+    before: Sequence[ChunkKV],
 ) -> Iterator[ChunkKV]:
     features: dict[int, Features] = {}
 
@@ -120,7 +144,12 @@ def _encoded(
             features[chunk.index] = prepared
             yield chunk
 
-    for chunk in compressor.encode(backbone, prefix, chunks(), ratios):
+    made = (
+        compressor.resume(backbone, prefix, before, chunks(), ratios)
+        if before
+        else compressor.encode(backbone, prefix, chunks(), ratios)
+    )
+    for chunk in made:
         yield replace(chunk, features=features.pop(chunk.index))
 
 
@@ -146,6 +175,21 @@ def made_with(compressor: Compressor, ratios: Sequence[int], chunker: Chunker) -
     made = {"compressor": registry.describe(compressor), "ratios": list(ratios)}
     weights = {COMPRESSOR_WEIGHTS: compressor.identity} if compressor.identity else {}
     return made | {"chunk_frames": spelling(chunker)} | weights
+
+
+def key_of(backbone: Backbone, recipe: dict[str, Any], oracle: Oracle, video: Footage) -> str:
+    """Hash (32 hex digits) of all that an index depends on, but the name of the video.
+
+    recipe: as from `made_with`. A file is hashed as a whole.
+    """
+    content = {name: value for name, value in video.fingerprint().items() if name != "file"}
+    if video.path.is_file():
+        content["whole"] = whole_fingerprint(video.path)
+    asked = [inner for inner in oracle.with_inner() if type(inner).prepare is not Oracle.prepare]
+    stored = {inner.key: inner.beside(video.facts) for inner in asked}
+    weights = {"backbone": backbone.identity, "geometry": asdict(backbone.geometry)}
+    made_from = {**weights, **recipe, "oracles": stored, "video": content, "format": store.FORMAT_VERSION}
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def require_same_weights(index: VideoIndex, compressor: Compressor) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,17 +15,20 @@ from tqdm import tqdm
 from x2l.cache import FilledCache, Positions, assemble, planned_levels
 from x2l.chunkers.fixed import Fixed
 from x2l.clock import Clock
+from x2l.config.paths import local_path
 from x2l.host_memory import HostMemory
 from x2l.interfaces import Backbone, Chunker, Compressor, Oracle, Part, Selector, scores_of
 from x2l.on_device import OnDevice
-from x2l.pipeline import asking, indexing
+from x2l.pipeline import asking, indexing, streaming
 from x2l.pipeline.asking import Asked, OnText
 from x2l.pipeline.fitting import check_fit, check_levels
 from x2l.pipeline.indexing import Read, Source
+from x2l.pipeline.streaming import Frame
 from x2l.proportional import OFF, Proportional
 from x2l.storage import store
+from x2l.storage.growing import growing
 from x2l.types import KV, Answer, ChunkKV, Clip, Plan, Question, VideoIndex
-from x2l.video import Sampling
+from x2l.video import Footage, Sampling
 
 
 @dataclass
@@ -72,6 +77,11 @@ class Pipeline:
         self.backbone.warn_if_too_long(self.backbone.num_read)
         return VideoIndex(prefix, stored, indexing.spec_of(self.backbone, recipe, video, clock))
 
+    def key(self, video: Footage) -> str:
+        """Equal for videos of which `index` makes equal indices, whatever their names; of shared weights."""
+        recipe = indexing.made_with(self.compressor, self.ratios, self.chunker)
+        return indexing.key_of(self.backbone, recipe, self.oracle, video)
+
     def read(self, clips: Iterable[Clip], position: int, clock: Clock | None = None) -> Iterator[Read]:
         """Each clip as the language model reads it, from a position on, with what the oracle stores of it.
 
@@ -85,6 +95,41 @@ class Pipeline:
         Here and in `read`, gradients flow unless the caller switches them off: training runs the same lines.
         """
         return indexing.encode(self.backbone, self.compressor, prefix, read, self.ratios)
+
+    @torch.no_grad()
+    def stream(
+        self,
+        frames: Iterable[Frame],
+        directory: str | Path,
+        name: str = "stream",
+        remember: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Iterator[ChunkKV]:
+        """Index a video while it comes, on disk: each chunk is yielded when it is written.
+
+        Meanwhile the index in `directory` is asked as any other, by this process or another one. It ends with
+        the frames; one that was begun and not ended goes on behind its last chunk, with later frames. A chunk
+        is written when the next has come, because the last of a video is treated as an edge: an ended
+        stream is the index that `index` makes of these frames.
+
+        frames: uint8 RGB [height, width, 3] with seconds that ascend. name: of the video, for the index.
+        remember: fields of a recipe that the index keeps.
+        Raises X2LError for frames of another kind; if the folder holds other things or is being written; and
+        for a chunker or a sampling that looks at the whole video.
+        """
+        size = streaming.frames_per_chunk(self.chunker)
+        made = (self.backbone, self.compressor, self.ratios, self.chunker, self.sampling)
+        prefix, host = self.backbone.begin(), HostMemory(self.backbone.device)
+        with growing(local_path(directory), streaming.spec_of(*made, name, remember), prefix) as grown:
+            before = grown.chunks
+            position = before[-1].next_position if before else prefix.num_tokens
+            clips = streaming.clips(frames, self.sampling.fps, size, before)
+            read = indexing.read(self.backbone, self.oracle, clips, position, first=len(before))
+            for chunk in indexing.encode(self.backbone, self.compressor, prefix, read, self.ratios, before):
+                chunk = indexing.in_host_memory(chunk, host)
+                host.wait()
+                grown.append(chunk)
+                yield chunk
+            grown.finish()
 
     @torch.no_grad()
     def with_features(self, index: VideoIndex, video: Source, progress: bool = False) -> VideoIndex:

@@ -17,6 +17,21 @@ except ModuleNotFoundError:  # on Windows
     fcntl = None
 
 
+LOCK = ".lock"
+"""A file in a folder that one run writes to."""
+
+
+def synced(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk; Windows has no such thing for folders."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it. Raises X2LError if that cannot be."""
     try:
@@ -52,7 +67,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     Raises X2LError if one is there already, or the folder cannot be written in.
     """
     try:
-        file = (folder / ".lock").open("a")
+        file = (folder / LOCK).open("a")
     except OSError as error:
         raise X2LError(f"{folder}: cannot be written in, {error.strerror}") from error
     with file:
@@ -60,6 +75,21 @@ def alone_in(folder: Path) -> Iterator[None]:
         # A loading process may outlive a run that is killed, and would keep the next one out.
         os.register_at_fork(after_in_child=file.close)
         yield
+
+
+@contextmanager
+def turn_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process, or thread, is between these lines for the same folder."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def lock(file: IO, folder: Path) -> None:

@@ -6,6 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
+from xxhash import xxh3_128
+
 ADAPTER_CONFIG = "adapter_config.json"
 _SAMPLE_BYTES = 1 << 20
 _TENSOR_SAMPLE_BYTES = 1 << 16
@@ -21,6 +23,15 @@ def file_fingerprint(path: Path) -> str:
         file.seek(max(0, size - _SAMPLE_BYTES))
         digest.update(file.read(_SAMPLE_BYTES))
     return digest.hexdigest()[:16]
+
+
+def whole_fingerprint(path: Path) -> str:
+    """XXH3 (128 bits, 32 hex digits) of all of a file."""
+    digest = xxh3_128()
+    with path.open("rb") as file:
+        while part := file.read(_SAMPLE_BYTES):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def checkpoint_fingerprint(folder: Path) -> str:

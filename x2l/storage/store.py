@@ -1,40 +1,39 @@
-"""A VideoIndex on disk: one safetensors file and a JSON manifest, read by memory map.
+"""A VideoIndex on disk: a JSON manifest and files of tensors, read by memory map.
 
-A tensor that several levels share is stored once, and so is a KV that has several names. Each is called by
-what it is first written for, such as "chunk 3 2x keys", and has a checksum in the manifest. Everything is
-written beside its destination and renamed, so that an index is either complete or not there.
+An index that is saved is one file (x2l.storage.held); one that grows gets a file for each chunk
+(x2l.storage.growing). Either way a manifest names whole files only, and takes the place of another at once.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Protocol, runtime_checkable
 
 from safetensors import SafetensorError
-from safetensors.torch import save_file
-from torch import Tensor
 
 from x2l.config.paths import local_path
 from x2l.errors import X2LError
-from x2l.storage.tensor_file import TensorFile, checksum
-from x2l.types import KV, ChunkKV, Geometry, IndexSpec, Level, VideoIndex
+from x2l.storage import held, manifest
+from x2l.storage.files import LOCK, alone_in, synced, turn_in
+from x2l.storage.held import CHECKSUMS as CHECKSUMS
+from x2l.storage.held import StoredLevel as StoredLevel
+from x2l.storage.manifest import FORMAT as FORMAT
+from x2l.storage.manifest import FORMAT_VERSION as FORMAT_VERSION
+from x2l.storage.manifest import MANIFEST as MANIFEST
+from x2l.storage.manifest import TENSORS as TENSORS
+from x2l.storage.tensor_file import TensorFile
+from x2l.types import Geometry, IndexSpec, VideoIndex
 
-FORMAT = "x2l-index"
-FORMAT_VERSION = 3
-READABLE = (2, 3)
-"""Format versions that are read; 2 has no checksums."""
-MANIFEST = "manifest.json"
-TENSORS = "tensors.safetensors"
-CHECKSUMS = "xxh3_64"
-"""Key of the manifest: of each tensor by its name. It is named after the hash: another one is another key."""
+_TRIES = 20
+"""So often a reader looks again for an index that is being replaced."""
 
 
 @runtime_checkable
@@ -48,55 +47,41 @@ class HasIdentity(Protocol):
     def geometry(self) -> Geometry: ...
 
 
-@dataclass(frozen=True)
-class StoredLevel:
-    """A level on disk. Its sizes are known from the file's header; materialise() maps its tensors."""
-
-    file: TensorFile = field(repr=False)
-    tensors: Mapping[str, str]
-    rotated: bool
-    num_tokens: int
-    num_bytes: int
-
-    def materialise(self) -> KV:
-        """Raises X2LError naming file and chunk if a tensor is not what was written."""
-        parts = {part: self.file.tensor(name) for part, name in self.tensors.items()}
-        return KV(**parts, rotated=self.rotated)
-
-
-_KV_PARTS = ("keys", "values", "positions", "counts")
-
-
 def save(index: VideoIndex, directory: str | Path) -> None:
-    """Write `index` as a directory, replacing an index that is there. Packed levels are written unpacked.
+    """Write `index` as a directory, replacing an index that is there.
 
-    Raises X2LError if `directory` exists and is anything but an x2l index or empty.
+    A KV and a PackedKV are written as they are, any other level as the KV that it becomes.
+    Raises X2LError if `directory` exists and is anything but an x2l index or empty, and if it grows.
     """
     directory = local_path(directory)
     require_replaceable(directory)
-    writer = _Writer()
-    body = writer.manifest(index)
     with _complete_or_absent(directory) as partial:
-        save_file(writer.tensors, partial / TENSORS, metadata={"manifest": _digest(body)})
-        body["tensors_bytes"] = (partial / TENSORS).stat().st_size
-        body["tensors_header"] = TensorFile(partial / TENSORS).header_checksum()
-        (partial / MANIFEST).write_text(json.dumps(body, indent=1), encoding="utf-8")
+        held.write(partial / TENSORS, index.prefix, index.chunks)
+        segments = [manifest.segment(partial / TENSORS)]
+        (partial / MANIFEST).write_text(manifest.text(index.spec, segments, finished=True), encoding="utf-8")
         shutil.copymode(partial / MANIFEST, partial / TENSORS)  # safetensors' is the owner's alone
+        synced(partial / MANIFEST)
 
 
 def load(directory: str | Path, verify: bool = True) -> VideoIndex:
-    """Read an index; levels stay on disk until they are materialised.
+    """Read an index; levels stay on disk until they are materialised. Of one that grows: its whole chunks.
 
     verify: hold each tensor against its checksum when it is first read; one of an index without any is not.
     Raises X2LError naming the file that is missing, damaged, or not of this format version.
     """
-    body, file = _open(local_path(directory), verify)
-    levels = {name: _stored_level(file, kv) for name, kv in body["kvs"].items()}
-    return VideoIndex(
-        prefix=levels[body["prefix"]].materialise(),
-        chunks=tuple(_chunk(entry, levels, file) for entry in body["chunks"]),
-        spec=IndexSpec(**{**body["spec"], "geometry": Geometry(**body["spec"]["geometry"])}),
-    )
+    directory = local_path(directory)
+    body, files = _open(directory, verify)
+    with _damage_named(directory / MANIFEST):
+        parts = [held.read(file, of) for file, of in files]
+        chunks = tuple(chunk for _, chunks in parts for chunk in chunks)
+        if not chunks:
+            raise X2LError(f"{directory}: holds no whole chunk yet")
+        return VideoIndex(parts[0][0], chunks, spec_of(body))
+
+
+def spec_of(body: dict[str, Any]) -> IndexSpec:
+    """What a manifest says of how an index was made."""
+    return IndexSpec(**{**body["spec"], "geometry": Geometry(**body["spec"]["geometry"])})
 
 
 def verify(directory: str | Path) -> bool:
@@ -104,11 +89,12 @@ def verify(directory: str | Path) -> bool:
 
     Raises X2LError naming the file, and the tensors in it that are not what was written.
     """
-    body, file = _open(local_path(directory))
-    if damaged := file.damaged():
-        others = f" and {len(damaged) - 10} others" if len(damaged) > 10 else ""
-        raise X2LError(f"{file.path}: damaged: {', '.join(damaged[:10])}{others}")
-    return CHECKSUMS in body
+    _, files = _open(local_path(directory))
+    for file, _ in files:
+        if damaged := file.damaged():
+            others = f" and {len(damaged) - 10} others" if len(damaged) > 10 else ""
+            raise X2LError(f"{file.path}: damaged: {', '.join(damaged[:10])}{others}")
+    return all(CHECKSUMS in of for _, of in files)
 
 
 def check(index: VideoIndex, backbone: HasIdentity) -> None:
@@ -122,85 +108,22 @@ def check(index: VideoIndex, backbone: HasIdentity) -> None:
         raise X2LError(f"index: was made with {'; '.join(differences)}")
 
 
-class _Writer:
-    """Collects tensors under names, each once, with their checksums."""
-
-    def __init__(self):
-        self.tensors: dict[str, Tensor] = {}
-        self.kvs: dict[str, dict] = {}
-        self._kv_names: dict[int, str] = {}
-        self._tensor_names: dict[tuple, str] = {}
-        self._storages: set[int] = set()
-        self._seen: list[Any] = []  # keeps objects alive, so that their id and address stay theirs
-
-    def manifest(self, index: VideoIndex) -> dict[str, Any]:
-        """The manifest of `index`; fills `tensors`."""
-        prefix = self._kv(index.prefix, "prefix")
-        chunks = [self._chunk(chunk, f"chunk {i}") for i, chunk in enumerate(index.chunks)]
-        body = {"format": FORMAT, "format_version": FORMAT_VERSION, "spec": asdict(index.spec)}
-        body |= {"prefix": prefix, "chunks": chunks, "kvs": self.kvs}
-        body[CHECKSUMS] = {name: checksum(tensor) for name, tensor in self.tensors.items()}
-        return json.loads(json.dumps(body))  # as it will be read back: lists, string keys
-
-    def _chunk(self, chunk: ChunkKV, name: str) -> dict[str, Any]:
-        return {
-            **{number: getattr(chunk, number) for number in _CHUNK_NUMBERS},
-            "levels": {
-                str(ratio): self._kv(level, f"{name} {ratio}x") for ratio, level in chunk.levels.items()
-            },
-            "features": {
-                oracle: {
-                    feature: self._tensor(tensor, f"{name} oracle {i} {feature}")
-                    for feature, tensor in features.items()
-                }
-                for i, (oracle, features) in enumerate(chunk.features.items())
-            },
-        }
-
-    def _kv(self, level: Level, of: str) -> str:
-        if id(level) in self._kv_names:
-            return self._kv_names[id(level)]
-        name = self._kv_names[id(level)] = f"kv{len(self._kv_names)}"
-        self._seen.append(level)
-        kv = level.materialise()
-        parts = {part: getattr(kv, part) for part in _KV_PARTS}
-        self.kvs[name] = {
-            part: self._tensor(tensor, f"{of} {part}") for part, tensor in parts.items() if tensor is not None
-        }
-        self.kvs[name]["rotated"] = kv.rotated
-        return name
-
-    def _tensor(self, tensor: Tensor, name: str) -> str:
-        view = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
-        if view not in self._tensor_names:
-            self._seen.append(tensor)
-            self._tensor_names[view] = name
-            self.tensors[name] = self._alone(tensor.detach().cpu().contiguous())
-        return self._tensor_names[view]
-
-    def _alone(self, tensor: Tensor) -> Tensor:
-        """The tensor in memory that it shares with no other, as the file format asks."""
-        storage = tensor.untyped_storage()
-        if storage.nbytes() != tensor.nbytes or storage.data_ptr() in self._storages:
-            tensor = tensor.clone()
-        self._storages.add(tensor.untyped_storage().data_ptr())
-        return tensor
-
-
 def require_replaceable(directory: Path) -> None:
     """Raise X2LError if `directory` exists and is anything but an x2l index or empty."""
     if not os.path.exists(directory):
         return
     if directory.is_dir():
-        files = {path.name for path in directory.iterdir()}
-        if not files or (files == {MANIFEST, TENSORS} and _is_index(directory / MANIFEST)):
+        names = {path.name for path in directory.iterdir() if path.name != LOCK and path.suffix != ".part"}
+        others = {name for name in names if not name.endswith(".safetensors")}
+        # A writer may be stopped before its first manifest.
+        if names <= {manifest.PREFIX} or (others == {MANIFEST} and _is_index(directory / MANIFEST)):
             return
     raise X2LError(f"{directory}: exists and is not an x2l index, will not overwrite it")
 
 
-def _is_index(manifest: Path) -> bool:
+def _is_index(path: Path) -> bool:
     try:
-        return json.loads(manifest.read_text(encoding="utf-8"))["format"] == FORMAT
+        return json.loads(path.read_text(encoding="utf-8"))["format"] == FORMAT
     except (OSError, ValueError, LookupError, TypeError):
         return False
 
@@ -215,7 +138,11 @@ def _complete_or_absent(directory: Path) -> Iterator[Path]:
         scratch = Path(mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
         (scratch / "new").mkdir()
         yield scratch / "new"
-        _replace(directory, scratch / "new", scratch / "old")
+        # One that grows is not taken away from its writer.
+        is_growing = (directory / LOCK).exists()
+        with turn_in(directory.parent), alone_in(directory) if is_growing else nullcontext():
+            _replace(directory, scratch / "new", scratch / "old")
+        synced(directory.parent)
     except OSError as error:
         raise X2LError(f"{directory}: cannot be written, {error.strerror}") from error
     except SafetensorError as error:  # a full disk, among others
@@ -236,61 +163,41 @@ def _replace(directory: Path, new: Path, old: Path) -> None:
         raise
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def _open(directory: Path, verify: bool = True) -> tuple[dict[str, Any], list[tuple[TensorFile, dict]]]:
+    """The manifest and the mapped files, if each is the one that it was written with.
+
+    While an index is replaced it is away for a moment, or what is read is of two: then a reader looks again.
+    """
+    for left in reversed(range(_TRIES)):
+        before = _identity(directory)
+        try:
+            body = manifest.read(directory / MANIFEST)
+            with _damage_named(directory / MANIFEST):
+                return body, manifest.files(directory, body, verify)
+        except X2LError:
+            if not left or not _is_being_replaced(directory, before):
+                raise
+            time.sleep(0.05)
+    raise AssertionError
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Whatever a manifest of other contents leads to is an X2LError that names it."""
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise X2LError(f"{path}: cannot be read, expected an x2l index") from error
-    except ValueError as error:
-        raise X2LError(f"{path}: damaged, not JSON") from error
-    if not isinstance(body, dict) or body.get("format") != FORMAT:
-        raise X2LError(f"{path}: not the manifest of an x2l index")
-    if (version := body.get("format_version")) not in READABLE:
-        raise X2LError(f"{path}: format_version {version!r}, expected one of {READABLE}")
-    return body
+        yield
+    except X2LError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:100]
+        raise X2LError(f"{path}: damaged, not what x2l writes ({reason})") from error
 
 
-def _open(directory: Path, verify: bool = True) -> tuple[dict[str, Any], TensorFile]:
-    """The manifest and the mapped file, if each is the one that the other was written with."""
-    body, path = _read_manifest(directory / MANIFEST), directory / TENSORS
-    expected_bytes, header = (body.pop(key, None) for key in ("tensors_bytes", "tensors_header"))
-    if not path.is_file():
-        raise X2LError(f"{path}: missing")
-    if (num_bytes := path.stat().st_size) != expected_bytes:
-        raise X2LError(f"{path}: {num_bytes} bytes, expected {expected_bytes}")
-    file = TensorFile(path, body.get(CHECKSUMS) if verify else None)
-    if file.notes.get("manifest") != _digest(body):
-        raise X2LError(f"{directory / MANIFEST}: damaged, or not the manifest of this {TENSORS}")
-    if header not in (None, file.header_checksum()):
-        raise X2LError(f"{path}: damaged, its header is not what was written")
-    return body, file
-
-
-def _digest(body: Mapping[str, Any]) -> str:
-    """Of a manifest without its checksums: one that is damaged fits no tensor."""
-    decisive = {key: value for key, value in body.items() if key != CHECKSUMS}
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-
-
-def _stored_level(file: TensorFile, kv: dict) -> StoredLevel:
-    return StoredLevel(
-        file=file,
-        tensors={part: kv[part] for part in _KV_PARTS if part in kv},
-        rotated=kv["rotated"],
-        num_tokens=file.shape(kv["keys"])[-2],
-        num_bytes=file.num_bytes(kv["keys"]) + file.num_bytes(kv["values"]),
+def _is_being_replaced(directory: Path, before: int | None) -> bool:
+    return before != _identity(directory) or (
+        before is None and any(directory.parent.glob(f".{directory.name}.*"))
     )
 
 
-_CHUNK_NUMBERS = ("index", "start_s", "end_s", "num_frames", "num_visual_tokens", "next_position")
-
-
-def _chunk(entry: dict[str, Any], levels: Mapping[str, StoredLevel], file: TensorFile) -> ChunkKV:
-    return ChunkKV(
-        **{name: entry[name] for name in _CHUNK_NUMBERS},
-        levels={int(ratio): levels[name] for ratio, name in entry["levels"].items()},
-        features={
-            oracle: {name: file.tensor(tensor) for name, tensor in features.items()}
-            for oracle, features in entry["features"].items()
-        },
-    )
+def _identity(directory: Path) -> int | None:
+    return directory.stat().st_ino if directory.exists() else None

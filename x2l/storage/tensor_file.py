@@ -49,13 +49,13 @@ class TensorFile:
 
     An answer reads a thousand small tensors, for which safetensors' own get_tensor takes ten times as long.
 
-    checksums: of the contents of all tensors, by name; None: they are not verified.
     Raises X2LError naming the file if it is not a safetensors file.
     """
 
-    def __init__(self, path: Path, checksums: Mapping[str, str] | None = None):
+    def __init__(self, path: Path):
         self.path = path
-        self._checksums, self._verified = checksums, set()
+        self._verified: set[str] = set()
+        self._checksums: Mapping[str, str] | None = None
         try:
             with safe_open(path, "pt"):  # raises for a header that does not fit the file
                 pass
@@ -67,6 +67,10 @@ class TensorFile:
         self._front, self._contents = whole[:start], whole[start:]
         self._header: dict[str, Any] = json.loads(bytes(self._front[8:]))
         self.notes: Mapping[str, str] = self._header.pop("__metadata__", {})
+
+    def expect(self, checksums: Mapping[str, str] | None) -> None:
+        """Hold tensors against these checksums of their contents, by name; None: they are not verified."""
+        self._checksums = checksums
 
     def header_checksum(self) -> str:
         """XXH3 of what stands in front of the contents: names, types, shapes and places of the tensors."""

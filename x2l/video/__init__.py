@@ -5,6 +5,8 @@ file -> scan (timestamps, health) -> Sampling (which frames) -> reader (their pi
 Damage is what FFmpeg notices: most flipped bits in H.264 and MPEG-4, next to none in HEVC, VP8 and VP9.
 """
 
+from x2l.video.files import videos_in as videos_in
+from x2l.video.follow import follow as follow
 from x2l.video.footage import Footage as Footage
 from x2l.video.footage import equal_parts as equal_parts
 from x2l.video.inserted import Inserted as Inserted

@@ -17,9 +17,9 @@ from x2l.evaluation.figures.options import FigureOptions as FigureOptions
 def draw(summary: dict[str, Any], out: Path) -> None:
     """Write accuracy and tradeoff, and the figure that the recipe asks for, as .png and .svg."""
     # matplotlib takes a second to import, and most of x2l draws nothing.
-    from x2l.evaluation.figures import accuracy, curve, heatmap, style, tradeoff
+    from x2l.evaluation.figures import accuracy, curve, heatmap, storage, style, tradeoff
 
-    on_demand = {"curve": curve.figure, "heatmap": heatmap.figure}
+    on_demand = {"curve": curve.figure, "heatmap": heatmap.figure, "storage": storage.figure}
     figures = {"accuracy": accuracy.figure, "tradeoff": tradeoff.figure}
     if wanted := summary["recipe"].get("figure"):
         figures[wanted["kind"]] = on_demand[wanted["kind"]]

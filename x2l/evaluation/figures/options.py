@@ -18,16 +18,17 @@ WITH_DEPTHS = ("haystack", "v_niah")
 class FigureOptions:
     """The key `figure` of a recipe."""
 
-    kind: Literal["curve", "heatmap"]
-    """curve: accuracy over a number in the rows' recipes; heatmap: accuracy by length and depth."""
+    kind: Literal["curve", "heatmap", "storage"]
+    """curve: accuracy over a number in the rows' recipes; heatmap: accuracy by length and depth; storage:
+    accuracy over the bytes of an index."""
     over: str | None = None
     """That number, by its dotted path in a row's recipe: "selector.k"."""
 
     def check(self, data_name: str, rows: Mapping[str, Recipe]) -> None:
         """Raise X2LError naming what cannot be drawn of these rows."""
-        if self.kind == "heatmap":
-            if data_name not in WITH_DEPTHS:
-                raise X2LError(f"figure.kind: a heatmap shows {' or '.join(WITH_DEPTHS)}, got {data_name}")
+        if self.kind == "heatmap" and data_name not in WITH_DEPTHS:
+            raise X2LError(f"figure.kind: a heatmap shows {' or '.join(WITH_DEPTHS)}, got {data_name}")
+        if self.kind != "curve":
             if self.over is not None:
                 raise X2LError(f"figure.over: expected only with a curve, got {self.over!r}")
         elif self.over is None:

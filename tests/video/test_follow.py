@@ -1,0 +1,74 @@
+"""A video that is being written gives the frames that it has when it is whole."""
+
+import io
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from video_files import shown_index, write_video
+
+from x2l.types import X2LError
+from x2l.video import follow, open_video
+from x2l.video.sampling import Sampling
+
+KINDS = {"mkv": {}, "ts": {}, "mp4": {"movflags": "frag_keyframe+empty_moov"}}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_frames_come_while_the_file_is_written(kind, tmp_path):
+    whole = write_video(tmp_path / f"whole.{kind}", num_frames=60, container=KINDS[kind])
+    contents = whole.read_bytes()
+    growing = tmp_path / f"growing.{kind}"
+    growing.write_bytes(contents[: len(contents) // 3])
+    num_seen = []
+
+    def write():
+        with growing.open("ab") as file:
+            for part in (contents[len(contents) // 3 : -100], contents[-100:]):
+                time.sleep(0.2)
+                num_seen.append(len(frames))
+                file.write(part)
+                file.flush()
+
+    frames, writer = [], threading.Thread(target=write)
+    writer.start()
+    for frame in follow(growing, idle_s=1.0):
+        frames.append(frame)
+    writer.join()
+    assert [shown_index(picture) for picture, _ in frames] == list(range(60))
+    expected = next(open_video(whole, Sampling(num_frames=60)).clips([60]))
+    np.testing.assert_allclose([time_s for _, time_s in frames], expected.times_s, atol=1e-6)
+    pictures = np.stack([picture for picture, _ in frames])
+    assert np.array_equal(pictures, expected.frames)
+    assert num_seen[1] > 0
+
+
+def test_a_pipe_is_followed_until_it_is_closed(tmp_path, monkeypatch):
+    whole = write_video(tmp_path / "whole.mkv", num_frames=30)
+    source = subprocess.Popen(["cat", str(whole)], stdout=subprocess.PIPE)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(source.stdout))
+    assert [shown_index(picture) for picture, _ in follow("-")] == list(range(30))
+
+
+def test_what_is_cut_off_is_left_out(tmp_path):
+    contents = write_video(tmp_path / "whole.mkv", num_frames=60).read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(contents[: len(contents) // 2])
+    shown = [shown_index(picture) for picture, _ in follow(tmp_path / "cut.mkv", idle_s=0.0)]
+    assert shown == list(range(len(shown))) and 5 < len(shown) < 60
+
+
+def test_what_cannot_be_followed_is_named(tmp_path):
+    contents = write_video(tmp_path / "whole.mp4", num_frames=30).read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(contents[: len(contents) // 2])
+    (tmp_path / "noise.mkv").write_bytes(bytes(range(256)) * 64)
+    for name, said in (
+        ("absent.mkv", "no such file"),
+        ("noise.mkv", "cannot be followed, expected mkv"),
+        ("cut.mp4", "cannot be followed, expected mkv"),
+    ):
+        with pytest.raises(X2LError, match=said) as caught:
+            list(follow(tmp_path / name, idle_s=0.0))
+        assert str(tmp_path / name) in str(caught.value) and "\n" not in str(caught.value)
