@@ -293,8 +293,8 @@ class Memory:
 class Level(Protocol):
     """One stored compression of a chunk: a KV, or anything that can become one (packed, on disk).
 
-    One that lies on a device has `to(device)`, as a KV has. On disk a `PackedKV` stays packed; any
-    other is what it materialises as.
+    One that lies on a device has `to(device)`, as a KV has; it is moved before it is materialised there. On
+    disk, but for x2l.quantised.PackedKV, it is what it materialises as.
     """
 
     @property

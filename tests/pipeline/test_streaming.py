@@ -54,6 +54,9 @@ def test_an_ended_stream_is_the_index_of_its_frames(backbone, video, compressor,
     assert numbers == list(range(NUM_CHUNKS)) and store.verify(tmp_path / "index")
     assert_equal_index(replace(right, spec=made.spec), made)
     assert made.spec.recipe == right.spec.recipe
+    store.save(made, tmp_path / "index")  # in one file
+    assert_equal_index(made, store.load(tmp_path / "index"))
+    assert sorted(files_of(tmp_path / "index")) == [store.MANIFEST, store.TENSORS]
 
 
 def test_it_is_asked_while_it_grows(backbone, video, tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from x2l.cli.options import Options, generation_options, shared_options, verify_option
+from x2l.cli.options import Options, generation_options, shared_options, verify_option, video_option
 
 
 @click.command(short_help="Ask about a video file or an index.")
@@ -18,7 +18,7 @@ from x2l.cli.options import Options, generation_options, shared_options, verify_
 @click.option(
     "--questions", "file", metavar="FILE", help="A JSON list of questions, with or without answers."
 )
-@click.option("--video", metavar="NAME", help="The video of a library that is asked about.")
+@video_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @generation_options
 @click.option("--letters", is_flag=True, help="Choose among options by the logits of their letters.")

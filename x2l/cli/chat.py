@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from x2l.cli.options import Options, generation_options, shared_options, verify_option
+from x2l.cli.options import Options, generation_options, shared_options, verify_option, video_option
 
 if TYPE_CHECKING:
     from x2l.types import Answer
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 @click.command(short_help="A conversation about a video file or an index.")
 @click.argument("source")
+@video_option
 @generation_options
 @verify_option
 @shared_options
-def chat(source: str, generation: dict[str, Any], verify: bool, options: Options) -> None:
-    """Ask about SOURCE (a video file, pictures or the directory of an index), one line after the other.
+def chat(source: str, video: str | None, generation: dict[str, Any], verify: bool, options: Options) -> None:
+    """Ask about SOURCE (a video file, pictures, an index, a library's --video), one line after the other.
 
     Questions come from the terminal or from standard input. Every question knows the turns before it; its
     oracle sees the question alone. /new forgets the turns, an empty line or the end of the input ends.
@@ -26,7 +27,7 @@ def chat(source: str, generation: dict[str, Any], verify: bool, options: Options
     from x2l.cli import setup
     from x2l.types import Question
 
-    pipeline, index = setup.open_source(source, options, verify)
+    pipeline, index = setup.open_source(source, options, verify, video)
     history: tuple[tuple[str, str], ...] = ()
     for text in _lines():
         if text == "/new":

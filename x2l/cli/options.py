@@ -127,6 +127,7 @@ def set_option(help: str) -> Callable:
 verify_option = click.option(
     "--verify/--no-verify", default=True, help="Hold an index against its checksums; the default."
 )
+video_option = click.option("--video", metavar="NAME", help="The video of a library that is asked about.")
 device_option = click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N.")
 dtype_option = click.option(
     "--dtype", type=click.Choice([*FULL_NAMES, *FULL_NAMES.values()]), help="Precision of the backbone."

@@ -188,7 +188,7 @@ def _damage_named(path: Path) -> Iterator[None]:
         yield
     except X2LError:
         raise
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:100]
         raise X2LError(f"{path}: damaged, not what x2l writes ({reason})") from error
 
@@ -200,4 +200,7 @@ def _is_being_replaced(directory: Path, before: int | None) -> bool:
 
 
 def _identity(directory: Path) -> int | None:
-    return directory.stat().st_ino if directory.exists() else None
+    try:
+        return directory.stat().st_ino
+    except OSError:
+        return None
