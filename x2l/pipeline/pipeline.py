@@ -96,7 +96,6 @@ class Pipeline:
         """
         return indexing.encode(self.backbone, self.compressor, prefix, read, self.ratios)
 
-    @torch.no_grad()
     def stream(
         self,
         frames: Iterable[Frame],
@@ -118,13 +117,16 @@ class Pipeline:
         """
         size = streaming.frames_per_chunk(self.chunker)
         made = (self.backbone, self.compressor, self.ratios, self.chunker, self.sampling)
-        prefix, host = self.backbone.begin(), HostMemory(self.backbone.device)
+        host = HostMemory(self.backbone.device)
+        with torch.no_grad():
+            prefix = self.backbone.begin()
         with growing(local_path(directory), streaming.spec_of(*made, name, remember), prefix) as grown:
             before = grown.chunks
             position = before[-1].next_position if before else prefix.num_tokens
             clips = streaming.clips(frames, self.sampling.fps, size, before)
             read = indexing.read(self.backbone, self.oracle, clips, position, first=len(before))
-            for chunk in indexing.encode(self.backbone, self.compressor, prefix, read, self.ratios, before):
+            coming = indexing.encode(self.backbone, self.compressor, prefix, read, self.ratios, before)
+            for chunk in streaming.without_gradients(coming):
                 chunk = indexing.in_host_memory(chunk, host)
                 host.wait()
                 grown.append(chunk)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 
 from x2l.chunkers import spelling
@@ -19,6 +20,8 @@ from x2l.video import Sampling
 
 Frame = tuple[UInt8[np.ndarray, "height width 3"], float]
 """A picture (RGB) and when it is shown, in seconds."""
+
+Made = TypeVar("Made")
 
 _ROUNDING_S = 1e-3
 """As for files: containers round times to the millisecond."""
@@ -105,3 +108,14 @@ def _require_frame(picture: Any, time_s: float, last_s: float) -> None:
         raise X2LError(f"frames: expected uint8 [height, width, 3] with their seconds, got {kind}")
     if not time_s > last_s:
         raise X2LError(f"frames: expected times that ascend, got {time_s} s behind {last_s} s")
+
+
+def without_gradients(made: Iterator[Made]) -> Iterator[Made]:
+    """Each is made without gradients; who takes them meanwhile has what it had."""
+    end = object()
+    while True:
+        with torch.no_grad():
+            each = next(made, end)
+        if each is end:
+            return
+        yield each
