@@ -634,7 +634,7 @@ def test_a_claim_may_be_about_a_kind_of_question(tmp_path):
     [
         (
             "rowz={}",
-            "rowz: unknown, expected one of base, claims, data, figure, generation, max_broken_share, rows",
+            "rowz: unknown, expected one of answers, base, claims, data, figure, generation, max_broken_share,",
         ),
         ("rows={}", "rows: expected at least one row"),
         ("rows.gold.oracel=annotated", "rows.gold.oracel: unknown, expected one of"),
@@ -645,7 +645,7 @@ def test_a_claim_may_be_about_a_kind_of_question(tmp_path):
         ("base.sampling.fsp=1", "base.sampling.fsp: unknown, expected one of fps, max_frames, num_frames"),
         (
             "data.name=needels",
-            "data.name 'needels': unknown, expected one of folder, haystack, llava, mixture, needles, vico",
+            "data.name 'needels': unknown, expected one of folder, haystack, llava, longvideobench,",
         ),
         ("data.num=many", "data.num: expected int, got 'many'"),
         ("data={name: needles, num: 1, seed: 1}", "data.chunks: missing, expected int"),

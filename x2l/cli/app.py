@@ -15,6 +15,7 @@ from x2l import __version__
 from x2l.cli.ask import ask
 from x2l.cli.chat import chat
 from x2l.cli.check import check
+from x2l.cli.compare import compare
 from x2l.cli.estimate import estimate
 from x2l.cli.eval import evaluate
 from x2l.cli.fit import fit
@@ -40,7 +41,11 @@ def x2l() -> None:
     """
 
 
+<<<<<<< HEAD
 for command in (ask, chat, index, list_videos, check, estimate, verify, methods, needles, evaluate, fit):
+=======
+for command in (ask, chat, index, check, estimate, methods, needles, evaluate, compare, fit):
+>>>>>>> bench
     x2l.add_command(command)
 
 # The name of `estimate` until 0.1: plans are what answers have.

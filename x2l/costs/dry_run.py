@@ -67,7 +67,7 @@ def dry_run(
     Raises X2LError if the model does not provide what the compressor requires.
     """
     backbone = PaperBackbone(sizes, dtype)
-    require_provided(compressor, backbone.provides, sizes.model)
+    require_provided(compressor, backbone.provides, backbone.identity)
     counts = PaperRun(sizes, compressor, ratios, chunk_frames, dtype).count(num_frames)
     index = backbone.index(counts.chunks)
     plan = selector.choose(torch.zeros(len(index.chunks)), index)

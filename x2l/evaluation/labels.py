@@ -13,8 +13,11 @@ def by_label(lines: list[Line]) -> dict[str, dict[str, Any]]:
 
     A question counts under each of its labels. Results of earlier versions have none.
     """
-    labels = dict.fromkeys(label for line in lines for label in line.get("labels", ()))
-    return {label: _summed_up([line for line in lines if label in line["labels"]]) for label in labels}
+    labelled: dict[str, list[Line]] = {}
+    for line in lines:
+        for label in dict.fromkeys(line.get("labels", ())):
+            labelled.setdefault(label, []).append(line)
+    return {label: _summed_up(of_label) for label, of_label in labelled.items()}
 
 
 def _summed_up(lines: list[Line]) -> dict[str, Any]:

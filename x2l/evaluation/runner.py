@@ -142,6 +142,7 @@ def _answer(row: Row, evaluation: Evaluation, index: VideoIndex, question: Quest
 
 def _line(row: Row, data: Data, video: str, question: Question, answer: Answer, index: VideoIndex) -> Line:
     spans = Annotated().score(question, index, row.pipeline.backbone)
+    right = None if question.answer is None else data.is_right(answer.text, question)
     num_options = len(options_of(question))
     return {
         "row": row.name,
@@ -155,8 +156,8 @@ def _line(row: Row, data: Data, video: str, question: Question, answer: Answer, 
         "num_options": num_options,
         "gold": question.answer,
         "prediction": answer.text,
-        "right": None if question.answer is None else data.is_right(answer.text, question),
-        "is_clear": num_options == 0 or names_an_option(answer.text, question),
+        "right": right,
+        "is_clear": bool(right or num_options == 0 or names_an_option(answer.text, question)),
         "plan": list(answer.plan.ratios),
         "scores": answer.plan.scores and [float(f"{score:.6g}") for score in answer.plan.scores],
         "detailed_chunks": [span.chunk for span in answer.evidence],

@@ -40,7 +40,7 @@ def table(summary: dict[str, Any]) -> str:
 
 
 def _row(name: str, row: dict[str, Any], groups: list[str]) -> list[str]:
-    cells = [_with_interval(row["accuracy"][group]) for group in groups]
+    cells = [with_interval(row["accuracy"][group]) for group in groups]
     ratio = row["ttft_ratio"]
     ttft = [f"{ratio:.2f}x", f"{1 / ratio:.1f}x"]
     recalled = "" if row["recall"] is None else f"{row['recall']:.2f}"
@@ -115,7 +115,7 @@ def _by_label(head: str, by_row: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _of_label(label: dict[str, Any]) -> str:
-    return f"{_with_interval(label['accuracy'])} / {label['macro_accuracy']['mean']:.2f}"
+    return f"{with_interval(label['accuracy'])} / {label['macro_accuracy']['mean']:.2f}"
 
 
 def _tries_by_label(rows: dict[str, Any]) -> list[str]:
@@ -142,7 +142,7 @@ def _all_tries(rows: dict[str, Any]) -> list[str]:
         return []
     groups = [f"{group} ({num})" for group, num in next(iter(by_row.values()))["num_questions"].items()]
     rows = [
-        [name, *map(_with_interval, [*tries["accuracy"].values(), tries["macro_accuracy"]])]
+        [name, *map(with_interval, [*tries["accuracy"].values(), tries["macro_accuracy"]])]
         for name, tries in by_row.items()
     ]
     return markdown(["all tries right", *groups, "mean of groups"], rows)
@@ -168,7 +168,7 @@ def _number(claim: dict[str, Any]) -> str:
     bars, judged = _bars(claim), [claim["value"], *(claim["interval"] or [])[:1]]
     digits = 2 + any(round(number, 2) in bars and number not in bars for number in judged)
     value = {"mean": claim["value"], "interval": claim["interval"]}
-    return _with_interval(value, digits) if claim["interval"] else f"{claim['value']:.{digits}f}"
+    return with_interval(value, digits) if claim["interval"] else f"{claim['value']:.{digits}f}"
 
 
 def _bars(claim: dict[str, Any]) -> list[float]:
@@ -178,18 +178,20 @@ def _bars(claim: dict[str, Any]) -> list[float]:
 def _differences(summary: dict[str, Any], groups: list[str]) -> list[str]:
     pairs = combinations(summary["rows"], 2)
     rows = [
-        [f"{name} - {other}", *(_signed(summary["differences"][name][other][group]) for group in groups)]
+        [f"{name} - {other}", *(signed(summary["differences"][name][other][group]) for group in groups)]
         for name, other in pairs
     ]
     return [*markdown(["paired difference", *groups], rows), ""] if rows else []
 
 
-def _with_interval(value: dict[str, Any], digits: int = 2) -> str:
+def with_interval(value: dict[str, Any], digits: int = 2) -> str:
+    """A mean and its interval: "0.50 [0.40, 0.60]"."""
     low, high = value["interval"]
     return f"{value['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def _signed(value: dict[str, Any]) -> str:
+def signed(value: dict[str, Any]) -> str:
+    """A difference and its interval: "+0.05 [-0.01, +0.11]"."""
     low, high = value["interval"]
     return f"{value['mean']:+.2f} [{low:+.2f}, {high:+.2f}]"
 

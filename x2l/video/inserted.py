@@ -37,9 +37,12 @@ class Inserted(Footage):
         return self._video.reader
 
     def _content(self) -> dict[str, Any]:
-        parts = (self._video.fingerprint(), file_fingerprint(self._path), self._at)
-        num_bytes = self._video.fingerprint()["bytes"] + self._path.stat().st_size
-        return {"bytes": num_bytes, "sha256": hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}
+        video = self._video.fingerprint()
+        parts = (video["sha256"], self._video.num_frames, file_fingerprint(self._path), self._at)
+        return {
+            "bytes": video["bytes"] + self._path.stat().st_size,
+            "sha256": hashlib.sha256(repr(parts).encode()).hexdigest()[:16],
+        }
 
     def _read(self, indices: Int[np.ndarray, " frames"]) -> UInt8[np.ndarray, "frames height width 3"]:
         others = indices[indices != self._at]
