@@ -41,11 +41,9 @@ def x2l() -> None:
     """
 
 
-<<<<<<< HEAD
-for command in (ask, chat, index, list_videos, check, estimate, verify, methods, needles, evaluate, fit):
-=======
-for command in (ask, chat, index, check, estimate, methods, needles, evaluate, compare, fit):
->>>>>>> bench
+COMMANDS = (ask, chat, index, list_videos, check, estimate, verify, methods, needles, evaluate, compare, fit)
+
+for command in COMMANDS:
     x2l.add_command(command)
 
 # The name of `estimate` until 0.1: plans are what answers have.
