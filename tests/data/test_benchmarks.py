@@ -158,6 +158,10 @@ def test_video_xl_lists_needles_in_columns(releases, tmp_path):
     data = make_data({"name": "v_niah", "dir": str(tmp_path), "lengths": [4], "depths": [0]}, "data")
     (question,) = data.items()[0].questions
     assert is_right("C) Whale", question) and not is_right("(D)", question)
+    for wrong, message in (([], "an object with lists"), (columns | {"answer": []}, "lists of one length")):
+        (tmp_path / "qa.json").write_text(json.dumps(wrong))
+        with pytest.raises(X2LError, match=f"qa.json: expected {message}"):
+            data.items()
 
 
 ASKED = {

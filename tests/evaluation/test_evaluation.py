@@ -637,7 +637,7 @@ def test_a_claim_may_be_about_a_kind_of_question(tmp_path):
     [
         (
             "rowz={}",
-            "rowz: unknown, expected one of answers, base, claims, data, figure, generation, max_",
+            "rowz: unknown, expected one of answers, base, claims, data, figure, generation, max_broken",
         ),
         ("rows={}", "rows: expected at least one row"),
         ("rows.gold.oracel=annotated", "rows.gold.oracel: unknown, expected one of"),

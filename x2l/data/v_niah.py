@@ -77,9 +77,7 @@ class VNIAH(Release):
         """With the paths of their pictures on this machine."""
         file = self.find(*PLACES)
         if file.name == IN_COLUMNS:
-            columns = known(_Columns, read_json(file), str(file))
-            rows = zip(columns.needle, columns.retrieval_question, columns.answer, strict=True)
-            told = [_Needle(*row) for row in rows]
+            told = _of_columns(file)
         else:
             told = [known(_Needle, data, path) for data, path in read_objects(file)]
         folder = file.parent.relative_to(self.root)
@@ -110,6 +108,15 @@ def _opened(path: Path, num_frames: int) -> Footage:
     if video.num_frames < num_frames:
         raise X2LError(f"{path}: has {video.num_frames} frames, expected at least {num_frames}")
     return video
+
+
+def _of_columns(file: Path) -> list[_Needle]:
+    content = read_json(file)
+    require(isinstance(content, dict), str(file), "an object with lists", content)
+    columns = known(_Columns, content, str(file))
+    rows = (columns.needle, columns.retrieval_question, columns.answer)
+    require(len(set(map(len, rows))) == 1, str(file), "lists of one length", list(map(len, rows)))
+    return [_Needle(*row) for row in zip(*rows, strict=True)]
 
 
 def _item(haystack: Path, num_frames: int, depth: int, needle: _Needle) -> Item:

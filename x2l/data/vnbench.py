@@ -12,14 +12,10 @@ from x2l.data._release import Release
 from x2l.prompts import Prompt
 from x2l.types import Question
 
-TYPES = tuple(
-    f"{task}_{how}"
-    for task, ways in (
-        ("ret", ("edit1", "insert1", "insert2")),
-        ("ord", ("edit1", "insert1", "insert2")),
-        ("cnt", ("edit1", "edit2", "insert1")),
-    )
-    for how in ways
+TYPES = (
+    *("ret_edit1", "ret_insert1", "ret_insert2"),
+    *("ord_edit1", "ord_insert1", "ord_insert2"),
+    *("cnt_edit1", "cnt_edit2", "cnt_insert1"),
 )
 PROMPT = Prompt(
     "{question}\n{options}\nAnswer with the option's letter from the given choices directly.",
