@@ -183,8 +183,11 @@ def test_a_batch_of_videos_is_encoded_as_each_video_is(name, backbone, source):
         alone = compressor.encode(backbone, prefix, video, RATIOS)
         for together, apart, ratio in ((b, a, r) for b, a in zip(batch, alone, strict=True) for r in RATIOS):
             expected, actual = apart.levels[ratio].materialise(), together.levels[ratio].materialise()
-            torch.testing.assert_close(actual.keys[row], expected.keys, atol=1e-4, rtol=1e-4)
-            torch.testing.assert_close(actual.values[row], expected.values, atol=1e-4, rtol=1e-4)
+            for one, other in ((actual.keys[row], expected.keys), (actual.values[row], expected.values)):
+                # What rounds to codes may round to the neighbour of one, seldom.
+                atol, most = (0.05, 0.01) if name == "packed" else (1e-4, 0)
+                torch.testing.assert_close(one, other, atol=atol, rtol=1e-4)
+                assert (~torch.isclose(one, other, atol=1e-4, rtol=1e-4)).float().mean() <= most
 
 
 @every("compressor")

@@ -246,7 +246,7 @@ def test_every_recipe_is_listed_with_its_command():
     for name, out in publish["FITS"].items():
         assert f"`x2l fit recipes/{name}.yaml --out runs/{out}`" in table
     published = {path.stem for path in (FOLDER / "results").glob("*.json")}
-    assert published <= set(publish["TIMES"]) <= {path.stem for path in FOLDER.glob("*.yaml")}
+    assert published <= set(publish["TIMES"]) <= {path.stem for path in publish["recipes"]()}
     assert "--out runs/vst` | `runs/plain` |" in table
 
 

@@ -150,8 +150,9 @@ def _folded(query: Queries, key: Cached) -> Float[Tensor, "batch kv_heads rows h
 
 
 def _can_split(device: torch.device) -> bool:
-    """Whether the merge can be done: its log-sum-exp has no gradient."""
-    return device.type == "cpu" and not torch.is_grad_enabled() and _cpu_kernel() is not None
+    """Whether the merge can be done: its log-sum-exp has no gradient, and no autocast knows its kernel."""
+    is_plain = not torch.is_grad_enabled() and not torch.is_autocast_enabled(device.type)
+    return device.type == "cpu" and is_plain and _cpu_kernel() is not None
 
 
 @cache
