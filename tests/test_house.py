@@ -81,10 +81,8 @@ sys.exit(f"{{code}} {{heavy}} {{collections}}" if code or heavy or collections >
     ("args", "heavy"),
     [
         (["methods"], ("torch", "transformers", "numpy")),
-        (
-            ["estimate", "--frames", "256"],
-            ("transformers.models", "transformers.modeling_utils", "peft"),
-        ),
+        # What every model of transformers needs.
+        (["estimate", "--frames", "256"], ("transformers.modeling_utils", "peft")),
     ],
     ids=["methods", "estimate"],
 )
