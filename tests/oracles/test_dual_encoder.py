@@ -41,7 +41,7 @@ from x2l.oracles import _image_text
 from x2l.oracles._checkpoint import fingerprint
 from x2l.oracles._image_text import load
 from x2l.oracles.dual_encoder import WEIGHTS, DualEncoder
-from x2l.training.checkpoint import num_bytes
+from x2l.storage.files import bytes_in
 from x2l.training.loop import read_log, steps_done
 from x2l.types import Chunk, Question, X2LError
 
@@ -375,7 +375,7 @@ def test_the_embedded_oracle_finds_the_scene_of_a_detail(backbone):
 
 
 def test_the_embedded_checkpoint_is_small():
-    assert num_bytes(WEIGHTS) < 3.5e6
+    assert bytes_in(WEIGHTS) < 3.5e6
     assert {tensor.dtype for tensor in load_file(WEIGHTS / "model.safetensors").values()} == {torch.float16}
 
 

@@ -21,14 +21,11 @@ def check(directory: str, as_json: bool) -> None:
     What is damaged is named with its file and chunk, with exit code 2.
     """
     from x2l.storage import store
+    from x2l.storage.files import bytes_in
 
     verified = store.verify(directory)
-    held = {"verified": verified, "bytes": _bytes_in(Path(directory)), **_held(store.load(directory))}
+    held = {"verified": verified, "bytes": bytes_in(Path(directory)), **_held(store.load(directory))}
     click.echo(json.dumps(held, indent=1) if as_json else _text(directory, held))
-
-
-def _bytes_in(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 def _held(index: VideoIndex) -> dict[str, Any]:

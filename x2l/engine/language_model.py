@@ -349,7 +349,6 @@ def memory_cache(memory: RotatedMemory | None, batch: int, num_read: int) -> Dyn
     """
     if memory is None:
         return DynamicCache()
-    memory.room.spare = max(memory.room.spare, num_read)
     room = memory.room
     room.spare = max(room.spare, num_read)
     is_shared = math.prod(memory.keys.shape[:-4]) < batch

@@ -8,7 +8,8 @@ import click
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from x2l.from_scratch.module import TrainingModule
-from x2l.training.checkpoint import num_bytes, release
+from x2l.storage.files import bytes_in
+from x2l.training.checkpoint import release
 from x2l.training.loop import accelerator_of, train
 from x2l.training.recipe import TrainingRecipe
 
@@ -31,4 +32,4 @@ def release_stage(
 ) -> None:
     """Write the folder that is shipped, and say how large it is."""
     release(network, tokenizer, folder, with_vsts)
-    click.echo(f"x2l: {folder}: {num_bytes(folder) / 1e6:.1f} MB", err=True)
+    click.echo(f"x2l: {folder}: {bytes_in(folder) / 1e6:.1f} MB", err=True)

@@ -108,6 +108,11 @@ def lock(file: IO, folder: Path) -> None:
         return
 
 
+def bytes_in(folder: Path) -> int:
+    """Size of all files in a folder, not of those in folders below it."""
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file, complete or not at all. Raises X2LError if that cannot be."""
     with written_whole(path) as partial:

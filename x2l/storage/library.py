@@ -19,7 +19,7 @@ from typing import Any
 
 from x2l.errors import X2LError, unknown
 from x2l.storage import store
-from x2l.storage.files import make_folder, read_json, write_json
+from x2l.storage.files import bytes_in, make_folder, read_json, write_json
 from x2l.types import VideoIndex
 
 FORMAT, FORMAT_VERSION = "x2l-library", 1
@@ -76,7 +76,7 @@ class Indices:
             self._shrink(self._max_bytes)
 
     def _shrink(self, max_bytes: int) -> None:
-        sizes = {path: _bytes_in(path) for path in self._by_use()}
+        sizes = {path: bytes_in(path) for path in self._by_use()}
         excess = sum(sizes.values()) - max_bytes
         for path, size in sizes.items():
             if excess <= 0:
@@ -88,10 +88,6 @@ class Indices:
         """Indices, the one that was used least recently first."""
         manifests = list(self.folder.glob(f"[!.]*/{store.MANIFEST}"))
         return [path.parent for path in sorted(manifests, key=lambda path: path.stat().st_mtime_ns)]
-
-
-def _bytes_in(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 def _remove(directory: Path) -> None:

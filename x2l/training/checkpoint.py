@@ -40,8 +40,3 @@ def release(
 ) -> None:
     """Write the folder that is shipped: the weights as they were trained, rounded to fp16."""
     save(copy.deepcopy(network).half(), tokenizer, folder, with_vsts)
-
-
-def num_bytes(folder: Path) -> int:
-    """Size of all files of a checkpoint folder."""
-    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
