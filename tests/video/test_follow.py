@@ -21,29 +21,29 @@ KINDS = {"mkv": {}, "ts": {}, "mp4": {"movflags": "frag_keyframe+empty_moov"}}
 def test_frames_come_while_the_file_is_written(kind, tmp_path):
     whole = write_video(tmp_path / f"whole.{kind}", num_frames=60, container=KINDS[kind])
     contents = whole.read_bytes()
-    growing = tmp_path / f"growing.{kind}"
-    growing.write_bytes(contents[: len(contents) // 3])
-    num_seen = []
+    growing, third = tmp_path / f"growing.{kind}", len(contents) // 3
+    growing.write_bytes(contents[:third])
+    frames, seen_before_its_end = [], threading.Event()
 
     def write():
         with growing.open("ab") as file:
-            for part in (contents[len(contents) // 3 : -100], contents[-100:]):
-                time.sleep(0.2)
-                num_seen.append(len(frames))
-                file.write(part)
-                file.flush()
+            time.sleep(0.2)
+            file.write(contents[third:-third])
+            file.flush()
+            seen_before_its_end.wait(timeout=60.0)
+            file.write(contents[-third:])
 
-    frames, writer = [], threading.Thread(target=write)
+    writer = threading.Thread(target=write)
     writer.start()
-    for frame in follow(growing, idle_s=1.0):
+    for frame in follow(growing, idle_s=2.0):
         frames.append(frame)
+        seen_before_its_end.set()
     writer.join()
     assert [shown_index(picture) for picture, _ in frames] == list(range(60))
     expected = next(open_video(whole, Sampling(num_frames=60)).clips([60]))
     np.testing.assert_allclose([time_s for _, time_s in frames], expected.times_s, atol=1e-6)
     pictures = np.stack([picture for picture, _ in frames])
     assert np.array_equal(pictures, expected.frames)
-    assert num_seen[1] > 0
 
 
 def test_a_pipe_is_followed_until_it_is_closed(tmp_path, monkeypatch):

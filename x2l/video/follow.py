@@ -24,15 +24,17 @@ class _Written(io.RawIOBase):
     """A file that waits for more at its end, until nothing was written for some seconds."""
 
     def __init__(self, path: Path, idle_s: float):
-        self._file, self._idle_s = path.open("rb"), idle_s
+        self._file, self._idle_s, self._ended = path.open("rb"), idle_s, False
 
     def readable(self) -> bool:
         return True
 
     def read(self, num_bytes: int = -1) -> bytes:
         since = time.monotonic()
-        while not (part := self._file.read(num_bytes)) and time.monotonic() - since < self._idle_s:
+        while not (part := self._file.read(num_bytes)) and not self._ended:
             time.sleep(_LOOK_EVERY_S)
+            # An end is for good: a demuxer reads on there, and would wait each time.
+            self._ended = time.monotonic() - since > self._idle_s
         return part
 
 
