@@ -23,6 +23,7 @@ from x2l.selectors.top_k import TopK
 from x2l.storage import store
 from x2l.types import X2LError
 from x2l.video import Sampling, open_video
+from x2l.waiting import Waiting
 
 NUM_CHUNKS = 4
 
@@ -68,6 +69,27 @@ def test_it_is_asked_while_it_grows(backbone, video, tmp_path):
         assert len(answer.plan.ratios) == chunk.index + 1
     saved = error_of(lambda: list(pipeline.stream(frames_of(video), tmp_path / "index")))
     assert "is a finished index" in saved
+
+
+def test_a_live_stream_loses_what_has_no_room(backbone, video, tmp_path):
+    pipeline, (frame, _), waiting = pipeline_of(backbone), next(frames_of(video)), Waiting(4)
+    live = ((frame, float(second)) for second in range(12))
+    chunks = [*pipeline.stream(live, tmp_path / "index", waiting=waiting)]
+    assert waiting.num_dropped > 0 and len(waiting) == 0
+    index = store.load(tmp_path / "index")
+    assert sum(chunk.num_frames for chunk in index.chunks) == 12 - waiting.num_dropped
+    assert chunks[-1].end_s == 11.0
+
+
+def test_a_live_stream_that_was_stopped_goes_on_with_new_frames(backbone, video, tmp_path):
+    pipeline, (frame, _) = pipeline_of(backbone), next(frames_of(video))
+    for start_s in (0.0, 1.0, 100.0):  # a source counts from where it was opened
+        live = ((frame, start_s + second) for second in range(6))
+        stream = pipeline.stream(live, tmp_path / "index", waiting=Waiting(60))
+        next(stream)
+        stream.close()
+    spans = [(chunk.start_s, chunk.end_s) for chunk in store.load(tmp_path / "index").chunks]
+    assert spans == [(0.0, 1.0), (2.0, 3.0), (4.0, 5.0)]
 
 
 @pytest.mark.parametrize("passes", ["own", "joint", "pooled"])

@@ -29,6 +29,7 @@ from x2l.storage import store
 from x2l.storage.growing import growing
 from x2l.types import KV, Answer, ChunkKV, Clip, Plan, Question, VideoIndex
 from x2l.video import Footage, Sampling
+from x2l.waiting import Waiting
 
 
 @dataclass
@@ -102,6 +103,7 @@ class Pipeline:
         directory: str | Path,
         name: str = "stream",
         remember: Mapping[str, Any] = MappingProxyType({}),
+        waiting: Waiting | None = None,
     ) -> Iterator[ChunkKV]:
         """Index a video while it comes, on disk: each chunk is yielded when it is written.
 
@@ -111,7 +113,8 @@ class Pipeline:
         stream is the index that `index` makes of these frames.
 
         frames: uint8 RGB [height, width, 3] with seconds that ascend. name: of the video, for the index.
-        remember: fields of a recipe that the index keeps.
+        remember: fields of a recipe that the index keeps. waiting: of a source that does not wait for the
+        model; what of its sampled frames has no room there is dropped, and it says how many.
         Raises X2LError for frames of another kind; if the folder holds other things or is being written; and
         for a chunker or a sampling that looks at the whole video.
         """
@@ -123,7 +126,7 @@ class Pipeline:
         with growing(local_path(directory), streaming.spec_of(*made, name, remember), prefix) as grown:
             before = grown.chunks
             position = before[-1].next_position if before else prefix.num_tokens
-            clips = streaming.clips(frames, self.sampling.fps, size, before)
+            clips = streaming.clips(frames, self.sampling.fps, size, before, waiting)
             read = indexing.read(self.backbone, self.oracle, clips, position, first=len(before))
             coming = indexing.encode(self.backbone, self.compressor, prefix, read, self.ratios, before)
             for chunk in streaming.without_gradients(coming):

@@ -17,6 +17,7 @@ from x2l.interfaces import Backbone, Chunker, Compressor
 from x2l.pipeline.indexing import made_with
 from x2l.types import ChunkKV, Clip, IndexSpec
 from x2l.video import Sampling
+from x2l.waiting import Waiting
 
 Frame = tuple[UInt8[np.ndarray, "height width 3"], float]
 """A picture (RGB) and when it is shown, in seconds."""
@@ -57,16 +58,24 @@ def spec_of(
 
 
 def clips(
-    frames: Iterable[Frame], fps: float, num_frames: int, before: Sequence[ChunkKV] = ()
+    frames: Iterable[Frame],
+    fps: float,
+    num_frames: int,
+    before: Sequence[ChunkKV] = (),
+    waiting: Waiting | None = None,
 ) -> Iterator[Clip]:
     """Sampled frames, so many at a time and what is left at the end; without those that `before` holds.
 
     A frame is looked at if it is the first at or after some i / fps seconds behind the first one of all.
+    With `waiting` the source is live: its frames are new ones, which go on a step behind `before`.
     Raises X2LError for frames of another kind, or of times that do not ascend.
     """
     first_frame = sum(chunk.num_frames for chunk in before)
     held: list[Frame] = []
-    for frame in _sampled(frames, fps, before):
+    if waiting is not None and before:
+        frames = _going_on(frames, before[-1].end_s + 1 / fps)
+    sampled = _sampled(frames, fps, before)
+    for frame in sampled if waiting is None else waiting.taken(sampled):
         held.append(frame)
         if len(held) == num_frames:
             yield _clip(held, first_frame)
@@ -81,6 +90,13 @@ def _clip(frames: list[Frame], first_frame: int) -> Clip:
     if len({picture.shape for picture in pictures}) > 1:
         raise X2LError("frames: expected one size in a chunk, got several")
     return Clip(np.stack(pictures), np.array(times_s, float), first_frame)
+
+
+def _going_on(frames: Iterable[Frame], from_s: float) -> Iterator[Frame]:
+    behind_s = None
+    for picture, time_s in frames:
+        behind_s = from_s - time_s if behind_s is None else behind_s
+        yield picture, time_s + behind_s
 
 
 def _sampled(frames: Iterable[Frame], fps: float, before: Sequence[ChunkKV]) -> Iterator[Frame]:

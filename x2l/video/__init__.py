@@ -7,6 +7,8 @@ Damage is what FFmpeg notices: most flipped bits in H.264 and MPEG-4, next to no
 
 from x2l.video.files import videos_in as videos_in
 from x2l.video.follow import follow as follow
+from x2l.video.follow import is_live as is_live
+from x2l.video.follow import name_of as name_of
 from x2l.video.footage import Footage as Footage
 from x2l.video.footage import equal_parts as equal_parts
 from x2l.video.inserted import Inserted as Inserted

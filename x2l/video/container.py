@@ -18,7 +18,7 @@ _TEXT_FORMATS = {"tty"}
 
 
 @contextmanager
-def one_line_errors(path: Path) -> Iterator[None]:
+def one_line_errors(path: Path | str) -> Iterator[None]:
     """Whatever a reader raises becomes an X2LError of one line that names the file."""
     try:
         yield
@@ -60,7 +60,9 @@ def open_decoder(path: Path) -> tuple[Any, Any]:
     return container, stream
 
 
-def decode(container: Any, stream: Any, path: Path, lost: set[int | None] | None = None) -> Iterator[Any]:
+def decode(
+    container: Any, stream: Any, path: Path | str, lost: set[int | None] | None = None
+) -> Iterator[Any]:
     """Frames from where the container stands, in the order that the decoder shows them.
 
     With `lost`, what cannot be decoded is skipped and its timestamp added there; else it is an X2LError.
@@ -83,7 +85,7 @@ def decode(container: Any, stream: Any, path: Path, lost: set[int | None] | None
         yield from (frame for frame in frames if frame.pts is not None and frame.pts not in broken)
 
 
-def _packets(container: Any, stream: Any, path: Path, skips: bool) -> Iterator[Any]:
+def _packets(container: Any, stream: Any, path: Path | str, skips: bool) -> Iterator[Any]:
     import av
 
     try:
@@ -97,7 +99,7 @@ def _packets(container: Any, stream: Any, path: Path, skips: bool) -> Iterator[A
             raise damaged(path) from error
 
 
-def damaged(path: Path) -> X2LError:
+def damaged(path: Path | str) -> X2LError:
     """The error for a file of which a part is missing or wrong."""
     return X2LError(f"{path}: truncated or corrupted; --salvage uses what can be decoded")
 

@@ -1,12 +1,15 @@
-"""A video while it is written: its frames in order, as soon as they can be decoded, in bounded memory."""
+"""A video while it comes: its frames in order, as soon as they can be decoded, in bounded memory."""
 
 from __future__ import annotations
 
 import io
+import re
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from jaxtyping import UInt8
@@ -18,6 +21,16 @@ from x2l.video.container import decode, one_line_errors
 PIPE = "-"
 """Standard input in the place of a path."""
 _LOOK_EVERY_S = 0.2
+_PROTOCOLS = "http,https,rtsp,rtsps,rtmp,rtmps,rtp,srt,udp,tcp,tls,crypto"
+"""No files: a playlist from elsewhere may not lead to one."""
+_URL, _LIVE = r"(https?|rtsps?|rtmps?|rtp|srt|udp)://", r"(rtsps?|rtmps?|rtp|srt|udp)://"
+_RELIABLE = {"rtsp_transport": "tcp"}
+"""What is lost on the way breaks the pictures behind it; other protocols pass this by."""
+
+
+def is_live(source: str | Path) -> bool:
+    """Whether it is the address of a source that does not wait until its frames are taken."""
+    return re.match(_LIVE, str(source), re.IGNORECASE) is not None
 
 
 class _Written(io.RawIOBase):
@@ -38,34 +51,58 @@ class _Written(io.RawIOBase):
         return part
 
 
-def follow(
-    path: str | Path, idle_s: float = 10.0
-) -> Iterator[tuple[UInt8[np.ndarray, "height width 3"], float]]:
-    """Frames (RGB, upright) and their seconds, from the first one on; all of them, none is dropped.
+def name_of(source: str | Path) -> str:
+    """What an index calls it: of an address the last part, since it may hold a password."""
+    return Path(urlsplit(str(source)).path).name or "stream" if _is_url(source) else local_path(source).name
 
-    The source is read as fast as its frames are taken. It is in a container that needs no look at its end:
-    mkv, webm, MPEG-TS or a fragmented mp4. A file ends when nothing was written for `idle_s` seconds, a pipe
-    ("-") when it is closed; what is cut off there is left out.
-    Raises X2LError if there is no file, or it cannot be decoded so.
+
+def follow(
+    source: str | Path, idle_s: float = 10.0
+) -> Iterator[tuple[UInt8[np.ndarray, "height width 3"], float]]:
+    """Frames (RGB, upright) and their seconds, from the first one on.
+
+    The source is a file, a pipe ("-") or an address (http, rtsp, rtmp, udp, srt), read as fast as its frames
+    are taken: see `is_live` and x2l.waiting. It is in a container that needs no look at its end: mkv, webm,
+    MPEG-TS or a fragmented mp4. A pipe ends when it is closed, others when nothing came for `idle_s` seconds.
+    What is cut off there is left out, and what breaks on its way through a network.
+    Raises X2LError if there is no such source, or it cannot be decoded so.
     """
+    is_url = _is_url(source)
+    with one_line_errors(source), (_connected if is_url else _opened)(source, idle_s) as container:
+        if not container.streams.video:
+            raise X2LError(f"{source}: has no video stream")
+        start_s = None
+        for frame in decode(container, container.streams.video[0], source, set() if is_url else None):
+            time_s = float(frame.pts * frame.time_base)
+            start_s = time_s if start_s is None else start_s
+            rgb = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
+            yield np.ascontiguousarray(rgb), time_s - start_s
+
+
+def _is_url(source: str | Path) -> bool:
+    return re.match(_URL, str(source), re.IGNORECASE) is not None
+
+
+def _opened(source: str | Path, idle_s: float) -> Any:
     import av
 
-    path = local_path(path)
+    path = local_path(source)
     if str(path) != PIPE and not path.is_file():
         raise X2LError(f"{path}: no such file, expected a video that is being written, or - for a pipe")
-    source = sys.stdin.buffer if str(path) == PIPE else _Written(path, idle_s)
-    with one_line_errors(path):
-        try:
-            container = av.open(source, metadata_errors="replace")
-        except av.error.InvalidDataError as error:
-            kinds = "mkv, webm, MPEG-TS or a fragmented mp4"
-            raise X2LError(f"{path}: cannot be followed, expected {kinds}") from error
-        with container:
-            if not container.streams.video:
-                raise X2LError(f"{path}: has no video stream")
-            start_s = None
-            for frame in decode(container, container.streams.video[0], path):
-                time_s = float(frame.pts * frame.time_base)
-                start_s = time_s if start_s is None else start_s
-                rgb = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
-                yield np.ascontiguousarray(rgb), time_s - start_s
+    file = sys.stdin.buffer if str(path) == PIPE else _Written(path, idle_s)
+    try:
+        return av.open(file, metadata_errors="replace")
+    except av.error.InvalidDataError as error:
+        kinds = "mkv, webm, MPEG-TS or a fragmented mp4"
+        raise X2LError(f"{path}: cannot be followed, expected {kinds}") from error
+
+
+def _connected(url: str, idle_s: float) -> Any:
+    import av
+
+    try:
+        options = {"protocol_whitelist": _PROTOCOLS, **_RELIABLE}
+        return av.open(url, timeout=idle_s, container_options=options, metadata_errors="replace")
+    except av.FFmpegError as error:
+        reason = "nothing came" if isinstance(error, av.error.ExitError) else error.strerror
+        raise X2LError(f"{url}: cannot be followed ({reason})") from error
