@@ -1,5 +1,6 @@
 """--model_args of lmms-eval: a recipe, or a row of an evaluation's, and overrides."""
 
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -37,6 +38,14 @@ def test_a_file_is_a_recipe_of_ask_or_has_rows(tmp_path):
     row = "bi-level attention top-3"
     assert recipe_from(SPINE, row, {}) == rows[row]
     assert recipe_from(SPINE, row, {"selector.k": 1}) == rows[row].apply(["selector.k=1"])
+
+
+def test_the_command_on_the_page_is_valid():
+    page = (RECIPES.parent / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    (said,) = re.findall(r'--model_args "(.+)"', page)
+    given = dict(each.split("=", 1) for each in said.split(","))
+    recipe = recipe_from(str(RECIPES.parent / given.pop("recipe")), given.pop("row"), given)
+    assert recipe.backbone["model"] == recipe.oracle["model"] == "FOLDER"
 
 
 @pytest.mark.parametrize(
