@@ -34,26 +34,25 @@ def make_page(studio: Studio, offered: Offered) -> gr.Blocks:
                     sample = gr.Button(offered.label, elem_id="sample")
                     upload = gr.UploadButton("Upload a video", file_types=["video"], elem_id="upload")
             with gr.Column(scale=5, min_width=360):
-                chat = gr.Chatbot(label="Conversation", height=210, buttons=[], elem_id="chat", **_PLAIN)
+                beginnings = [{"text": text} for text in offered.questions]
+                chat = gr.Chatbot(label="Conversation", examples=beginnings, elem_id="chat", **_PLAIN)
                 question = gr.Textbox(label="Question", placeholder="Ask about the video", lines=2)
                 message = _html(elem_id="message")
                 with gr.Row():
                     ask = gr.Button("Ask", variant="primary")
                     forget = gr.Button("New conversation")
                 with gr.Row(elem_id="ways"):
-                    follows = _checkbox("Follow-up question")
+                    follows = _checkbox("Follow-up")
                     compares = _checkbox("Side by side")
-                    times = _checkbox("Time it")
-                if offered.questions:
-                    gr.Examples([[each] for each in offered.questions], question, label="Such as")
+                    times = _checkbox("Uncompressed, too")
         with gr.Row(elem_id="results"):
             first, second = _html(panels.NO_ANSWER), _html(visible=False)
         with gr.Accordion("Settings", open=False) as settings, gr.Row():
             start = Settings.of(studio.base)
-            with gr.Column():
-                of_first = controls("", start, backbone)
-            with gr.Column(visible=False) as beside:
-                of_second = controls("B: ", replace(start, selector="constant"), backbone)
+            with gr.Column(elem_id="setting-a"):
+                of_first = controls(start, backbone)
+            with gr.Column(visible=False, elem_id="setting-b") as beside:
+                of_second = controls(replace(start, selector="constant"), backbone)
 
         parts = [player, state, message, first, second, chat]
         on_model = {"outputs": parts, "concurrency_id": "model", "show_progress": "hidden"}
@@ -61,14 +60,19 @@ def make_page(studio: Studio, offered: Offered) -> gr.Blocks:
         upload.upload(events.upload, [upload, *of_first], **on_model)
         asked = [question, follows, compares, times, *of_first, *of_second]
         gr.on([ask.click, question.submit], events.ask, asked, **on_model)
+        chat.example_select(_text, None, question, queue=False)
         forget.click(events.forget, None, parts, show_progress="hidden")
         compares.change(_beside, compares, [beside, settings], queue=False)
         page.unload(events.leave)
     return page
 
 
-_PLAIN = {"render_markdown": False, "group_consecutive_messages": False}
+_PLAIN = {"height": 300, "buttons": [], "render_markdown": False, "group_consecutive_messages": False}
 """A conversation in the words that were said."""
+
+
+def _text(chosen: gr.SelectData) -> str:
+    return chosen.value["text"]
 
 
 def _beside(compares: bool) -> list:

@@ -15,12 +15,12 @@ from x2l.video import Footage
 from x2l.web.shown import Shown, Timing
 
 NO_VIDEO = Markup(
-    '<div class="x2l-stage x2l-empty"><p>Choose a video</p><small>The sample is 3:35 of scenes with a '
-    "coloured frame, some with a card or a bell in them.</small></div>"
+    '<div class="x2l-stage x2l-empty"><p>Choose a video</p>'
+    "<small>It is read once, chunk by chunk; then ask as often as you like.</small></div>"
 )
 NO_ANSWER = Markup(
     '<div class="x2l-card x2l-empty"><p>The time line of your question appears here</p>'
-    "<small>How relevant each part of the video was found, and which parts were re-loaded in detail.</small></div>"
+    "<small>How relevant each part of the video is, and which parts are re-loaded in detail.</small></div>"
 )
 
 

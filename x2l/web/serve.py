@@ -75,5 +75,7 @@ def _theme() -> gr.themes.Base:
         button_large_text_weight="500",
         button_large_text_size="*text_md",
         checkbox_background_color_selected=COLOURS[0],
+        checkbox_background_color_selected_dark=COLOURS[0],
         slider_color=COLOURS[0],
+        slider_color_dark=COLOURS[0],
     )
