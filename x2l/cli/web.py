@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import click
 
-from x2l.cli.options import Options, shared_options
+from x2l.cli.options import Options, generation_options, shared_options
 
 
 @click.command(short_help="A page in the browser: ask, and see what was looked at.")
@@ -23,8 +24,11 @@ from x2l.cli.options import Options, shared_options
     show_default=True,
     help="Largest video that is taken from a visitor.",
 )
+@generation_options
 @shared_options
-def web(source: str | None, host: str, port: int, max_upload: int, options: Options) -> None:
+def web(
+    source: str | None, host: str, port: int, max_upload: int, generation: dict[str, Any], options: Options
+) -> None:
     """Serve a page that asks about SOURCE (a video file), a sample, or a video that is uploaded.
 
     It shows which chunks an answer was given from, and what its cache holds. Two settings can answer the same
@@ -54,7 +58,7 @@ def web(source: str | None, host: str, port: int, max_upload: int, options: Opti
         offered = Offered(path, f"Open {path.name}")
     backbone = setup.make_pipeline(recipe, not options.quiet).backbone
     with uploads() as folder:
-        studio = Studio(recipe, backbone, open_video, folder)
+        studio = Studio(recipe, backbone, open_video, folder, generation)
         serve(studio, offered, host, port, max_upload * 10**6, _tell)
 
 

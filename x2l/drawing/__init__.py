@@ -1,1 +1,1 @@
-"""Drawings that pages and reports share: the time line of an answer, thumbnails, colours, figures in words."""
+"""Drawings that pages share: the time line of an answer, thumbnails, colours, figures in words."""

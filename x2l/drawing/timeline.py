@@ -10,9 +10,10 @@ from x2l.drawing.palette import COLOURS, GREY
 from x2l.drawing.words import minutes
 from x2l.types import DROPPED, Plan
 
-HEIGHT, SCORES_END, LEVELS_END = 124, 66, 104
-"""Pixels: of the drawing, and where its two rows end. Its width is that of the page."""
-LEVEL_HEIGHT = 30
+Number = int | float
+
+HEIGHT, SCORES_END, LEVELS_END, LEVEL_HEIGHT = 124, 66, 104, 30
+"""Pixels: of the drawing, where its two rows end, and of the densest level. It is as wide as its page."""
 _MOST_TICKS = 9
 _TICKS_S = (1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 36000)
 
@@ -22,7 +23,7 @@ STYLE = f"""
 .x2l-timeline .area {{ fill: transparent }}
 .x2l-timeline [data-seek]:is(:hover, :focus-visible) .area {{ fill: currentColor; fill-opacity: .1 }}
 .x2l-timeline .score {{ fill: {GREY}; fill-opacity: .55 }}
-.x2l-timeline .dense, .x2l-timeline .evidence .score {{ fill: var(--x2l-dense, {COLOURS[0]}); fill-opacity: 1 }}
+.x2l-timeline :is(.dense, .evidence .score) {{ fill: var(--x2l-dense, {COLOURS[0]}); fill-opacity: 1 }}
 .x2l-timeline .between {{ fill: {COLOURS[5]} }}
 .x2l-timeline .coarse {{ fill: var(--x2l-coarse, {COLOURS[4]}) }}
 .x2l-timeline .dropped {{ fill: none; stroke: {GREY}; stroke-dasharray: 2 2 }}
@@ -32,7 +33,7 @@ STYLE = f"""
 
 
 def timeline(
-    plan: Plan, starts_s: Sequence[float], duration_s: float, tokens: Sequence[int], ratios: Sequence[int]
+    plan: Plan, starts_s: Sequence[Number], duration_s: Number, tokens: Sequence[int], ratios: Sequence[int]
 ) -> str:
     """An SVG of two rows: the chunks' scores, and their levels, the taller the denser.
 
@@ -81,8 +82,8 @@ class Chunk:
     """What is told of a chunk. score: None if no oracle was asked."""
 
     number: int
-    start_s: float
-    end_s: float
+    start_s: Number
+    end_s: Number
     ratio: int
     tokens: int
     score: float | None
@@ -95,20 +96,21 @@ class Chunk:
 
 
 def _drawn(
-    chunk: Chunk, duration_s: float, score_share: float, kind: str, level_share: float, is_evidence: bool
+    chunk: Chunk, duration_s: Number, score_share: Number, kind: str, level_share: Number, is_evidence: bool
 ) -> str:
     x, width = 100 * chunk.start_s / duration_s, 100 * (chunk.end_s - chunk.start_s) / duration_s
     gap = min(0.12 * width, 0.15)
 
-    def box(kind: str, bottom: float, height: float) -> str:
+    def box(kind: str, bottom: Number, height: Number) -> str:
         place = f'x="{x + gap:.3f}%" width="{width - 2 * gap:.3f}%" y="{bottom - height:.1f}"'
         return f'<rect class="{kind}" {place} height="{height:.1f}" rx="1.5"/>'
 
+    score, level = (SCORES_END, SCORES_END * score_share), (LEVELS_END, LEVEL_HEIGHT * level_share)
     return (
         f'<g data-seek="{chunk.start_s:g}" data-chunk="{chunk.number}" role="button" tabindex="0" '
         f'class="{"evidence" if is_evidence else ""}"><title>{chunk.title}</title>'
         f'<rect class="area" x="{x:.3f}%" width="{width:.3f}%" height="{LEVELS_END}"/>'
-        f"{box('score', SCORES_END, SCORES_END * score_share)}{box(kind, LEVELS_END, LEVEL_HEIGHT * level_share)}</g>"
+        f"{box('score', *score)}{box(kind, *level)}</g>"
     )
 
 
@@ -139,7 +141,7 @@ def _score_shares(plan: Plan) -> list[float]:
     ]
 
 
-def _axis(duration_s: float) -> Iterable[str]:
+def _axis(duration_s: Number) -> Iterable[str]:
     step = next((step for step in _TICKS_S if duration_s / step <= _MOST_TICKS), duration_s)
     yield f'<line class="axis" x1="0" x2="100%" y1="{SCORES_END}" y2="{SCORES_END}"/>'
     for number in range(int(duration_s / step) + 1):

@@ -11,7 +11,7 @@ def size(num_bytes: int) -> str:
     return f"{number:,.3g} GB"
 
 
-def minutes(seconds: float) -> str:
+def minutes(seconds: int | float) -> str:
     """0:07, 3:35, 1:02:09: a time in a video, whole seconds."""
     whole = int(seconds)
     hours, rest = divmod(whole, 3600)

@@ -55,11 +55,11 @@ def make_page(studio: Studio, offered: Offered) -> gr.Blocks:
                 of_second = controls(replace(start, selector="constant"), backbone)
 
         parts = [player, state, message, first, second, chat]
-        on_model = {"outputs": parts, "concurrency_id": "model", "show_progress": "hidden"}
-        sample.click(events.open, of_first, **on_model)
-        upload.upload(events.upload, [upload, *of_first], **on_model)
+        in_turn = {"outputs": parts, "concurrency_limit": None, "show_progress": "hidden"}
+        sample.click(events.open, of_first, **in_turn)
+        upload.upload(events.upload, [upload, *of_first], **in_turn)
         asked = [question, follows, compares, times, *of_first, *of_second]
-        gr.on([ask.click, question.submit], events.ask, asked, **on_model)
+        gr.on([ask.click, question.submit], events.ask, asked, **in_turn)
         chat.example_select(_text, None, question, queue=False)
         forget.click(events.forget, None, parts, show_progress="hidden")
         compares.change(_beside, compares, [beside, settings], queue=False)

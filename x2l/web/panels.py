@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import quote
 
 from markupsafe import Markup
@@ -32,6 +33,11 @@ def player(video: Footage) -> Markup:
         "<p class='x2l-unplayable'>This browser cannot play the file; x2l reads it all the same.</p></div>"
         "<small>{}</small>"
     ).format(f"/gradio_api/file={quote(str(video.path.resolve()))}", facts)
+
+
+def opening(path: Path) -> Markup:
+    """A video that waits for its turn."""
+    return Markup("<small>Opening {}</small>").format(path.name)
 
 
 def progress(chunks: Sequence[ChunkKV], video: Footage, doing: str = "Reading") -> Markup:
@@ -70,16 +76,17 @@ def result(shown: Shown) -> Markup:
     """An answer: its text, its time line, its evidence and its costs."""
     answer, chunks = shown.answer, shown.index.chunks
     starts_s = [0.0, *(chunk.start_s for chunk in chunks[1:])]
-    drawn = timeline(answer.plan, starts_s, shown.duration_s, answer.kv_tokens_per_chunk, shown.index.ratios)
+    cached, ratios = answer.kv_tokens_per_chunk, shown.index.ratios
     return Markup(
         '<div class="x2l-card x2l-result">{}<p class="x2l-answer">{}</p>{}'
-        '<div class="x2l-lines"><div class="x2l-legend">{}</div>{}<i class="x2l-playhead"></i></div>{}{}</div>'
+        '<div class="x2l-lines"><div class="x2l-legend">{}</div>{}<i class="x2l-playhead"></i></div>'
+        "{}{}</div>"
     ).format(
         _name(shown.name),
         answer.text,
         Markup("").join(Markup('<p class="x2l-note">{}</p>').format(note) for note in shown.notes),
         _legend(shown),
-        Markup(drawn),
+        Markup(timeline(answer.plan, starts_s, shown.duration_s, cached, ratios)),
         _evidence(shown),
         _figures(shown),
     )
@@ -96,20 +103,17 @@ def _legend(shown: Shown) -> Markup:
 
 
 def _evidence(shown: Shown) -> Markup:
-    cards = Markup("").join(_span(span, picture) for span, picture in _pairs(shown))
+    cards = Markup("").join(map(_span, shown.evidence, shown.thumbnails))
     left_out = len(shown.answer.evidence) - len(shown.evidence)
     more = Markup("<small>and {} more</small>").format(left_out) if left_out else Markup("")
     return Markup('<div class="x2l-evidence">{}{}</div>').format(cards, more)
 
 
-def _pairs(shown: Shown) -> Iterable[tuple[Span, str]]:
-    return zip(shown.evidence, shown.thumbnails, strict=True)
-
-
 def _span(span: Span, picture: str) -> Markup:
     score = "" if span.score is None else f"score {span.score:.3g}"
     return Markup(
-        '<button type="button" data-seek="{:g}"><img src="{}" alt=""><span>{} – {}</span><small>{}</small></button>'
+        '<button type="button" data-seek="{:g}"><img src="{}" alt=""><span>{} – {}</span>'
+        "<small>{}</small></button>"
     ).format(span.start_s, picture, minutes(span.start_s), minutes(span.end_s), score)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
+from typing import Any
 
 from x2l.errors import X2LError
 from x2l.pipeline import Pipeline
@@ -34,26 +36,30 @@ class Held:
 class Session:
     """Answers questions about the video that was opened last; the model reads it once for all that need it.
 
-    pipeline_of: the pipeline of a recipe. open_video: opens a path.
+    pipeline_of: the pipeline of a recipe. open_video: opens a path. generation: as of Pipeline.ask.
     """
 
     def __init__(
-        self, pipeline_of: Callable[[Recipe], Pipeline], open_video: Callable[[str], Footage]
+        self,
+        pipeline_of: Callable[[Recipe], Pipeline],
+        open_video: Callable[[str], Footage],
+        generation: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        self._pipeline_of, self._open_video = pipeline_of, open_video
+        self._pipeline_of, self._open_video, self._generation = pipeline_of, open_video, generation
         self._held: Recent[Held] = Recent(MOST_INDICES)
         self._video: Footage | None = None
         self.turns: tuple[tuple[str, str], ...] = ()
 
     @property
-    def video(self) -> Footage:
-        """The video. Raises X2LError if none was opened."""
-        return self._require_video()
-
-    @property
     def path(self) -> Path | None:
         """Where the video lies; None: none was opened."""
         return self._video and self._video.path
+
+    def opened(self) -> Footage:
+        """The video. Raises X2LError if none was opened."""
+        if self._video is None:
+            raise X2LError("video: none is open, expected the sample or one of your own")
+        return self._video
 
     def open(self, path: str | Path) -> Footage:
         """Open another video and forget what was said of the one before.
@@ -70,7 +76,7 @@ class Session:
 
         An index that is there is given what the recipe's oracle stores. on_chunk: as of Pipeline.index.
         """
-        pipeline, video = self._pipeline_of(recipe), self.video
+        pipeline, video = self._pipeline_of(recipe), self.opened()
         made = json.dumps(made_with(pipeline.compressor, pipeline.ratios, pipeline.chunker))
         looking = {inner.key for inner in pipeline.oracle.with_inner()}
         held = self._held.get(made, lambda: Held(pipeline.index(video, on_chunk=on_chunk), looking))
@@ -84,7 +90,7 @@ class Session:
 
         Raises X2LError if it is empty, or no video was opened.
         """
-        self._require_video()
+        self.opened()
         if not text.strip():
             raise X2LError("question: is empty")
         return Question(text, history=self.turns if follows else ())
@@ -94,15 +100,10 @@ class Session:
     ) -> tuple[VideoIndex, Answer]:
         """The answer, and the index that it is from. on_chunk, on_text: as of Pipeline.index and ask."""
         index = self.index(recipe, on_chunk)
-        return index, self._pipeline_of(recipe).ask(index, question, on_text)
+        return index, self._pipeline_of(recipe).ask(index, question, on_text, **self._generation)
 
     def first_token_s(self, question: Question, recipe: Recipe) -> float:
         """Seconds from the question to its first token, the median of a few; the index is at hand."""
         index, pipeline = self.index(recipe), self._pipeline_of(recipe)
         answers = [pipeline.ask(index, question, max_new_tokens=1) for _ in range(TIMES)]
         return median(answer.first_token_s for answer in answers)
-
-    def _require_video(self) -> Footage:
-        if self._video is None:
-            raise X2LError("video: none is open, expected the sample or one of your own")
-        return self._video

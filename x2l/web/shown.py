@@ -43,11 +43,11 @@ class Shown:
     timing: Timing | None = None
 
 
-def show(name: str, video: Footage, index: VideoIndex, answer: Answer, notes: Sequence[str] = ()) -> Shown:
+def show(name: str, video: Footage, index: VideoIndex, answer: Answer) -> Shown:
     """An answer with its evidence. Raises X2LError if a frame cannot be decoded."""
     evidence = best(answer.evidence)
     pictures = [thumbnail(frame) for frame in video.frames(middles(index, evidence))] if evidence else []
-    return Shown(name, index, answer, video.duration_s, evidence, pictures, notes)
+    return Shown(name, index, answer, video.duration_s, evidence, pictures)
 
 
 def best(evidence: Sequence[Span], most: int = MOST_SPANS) -> list[Span]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from x2l.errors import X2LError
 from x2l.interfaces import Backbone
 from x2l.pipeline import Pipeline
 from x2l.recipe import Recipe, build_pipeline
-from x2l.types import Answer, ChunkKV, Question, VideoIndex
+from x2l.types import ChunkKV, Question
 from x2l.video import Footage
 from x2l.web import panels
 from x2l.web.recent import Recent
@@ -30,13 +30,14 @@ MOST_SESSIONS, MOST_PIPELINES = 8, 8
 class Studio:
     """One model, which serves one visitor at a time, and a session for each of the last visitors.
 
-    base: the recipe that settings start from. open_video: opens a path.
+    base: the recipe that settings start from. open_video: opens a path. generation: as of Pipeline.ask.
     """
 
     base: Recipe
     backbone: Backbone
     open_video: Callable[[str], Footage]
     uploads: Uploads
+    generation: Mapping[str, Any] = field(default_factory=dict)
     worker: Worker = field(default_factory=Worker)
 
     def __post_init__(self) -> None:
@@ -47,11 +48,12 @@ class Studio:
         """Open a video, in place of the one before, and read it chunk by chunk."""
         session = self._session(visitor)
         before = session.path
+        yield View(state=panels.opening(path))
         try:
-            video = session.open(path)
+            recipe = settings.recipe(self.base)
+            video, _ = yield from self._run(lambda tell: session.open(path))
             self._remove(before)
             yield View(panels.player(video), panels.progress([], video), "", [panels.NO_ANSWER], [])
-            recipe = settings.recipe(self.base)
             index, _ = yield from self._run(partial(session.index, recipe), reading(video))
             yield View(state=panels.indexed(index))
         except X2LError as refused:
@@ -62,10 +64,10 @@ class Studio:
     def ask(
         self, visitor: str, text: str, chosen: Sequence[Settings], follows: bool = False, times: bool = False
     ) -> Iterator[View]:
-        """Answer a question with one setting, or side by side with two; the first answer joins the conversation.
+        """Answer with one setting, or with two; the first answer joins the conversation.
 
-        follows: the question knows the turns before it. times: how soon answers begin is measured, beside that
-        on the uncompressed cache.
+        follows: the question knows the turns before it. times: the uncompressed cache is asked, too, and
+        how soon each answer begins is measured.
         """
         session = self._session(visitor)
         try:
@@ -98,15 +100,15 @@ class Studio:
     ) -> Iterator[View]:
         names = ["A", "B"] if len(recipes) > 1 else [""]
         for name, recipe in zip(names, recipes, strict=True):
-            writing = Writing(session.video, session.turns, question.text, names, answers)
+            writing = Writing(session.opened(), session.turns, question.text, names, answers)
             yield writing.view()
 
-            def asked(tell: Tell, recipe: Recipe = recipe) -> tuple[VideoIndex, Answer]:
-                return session.ask(question, recipe, on_chunk=tell, on_text=tell)
+            def asked(tell: Tell, name: str = name, recipe: Recipe = recipe) -> Shown:
+                return show(name, session.opened(), *session.ask(question, recipe, tell, tell))
 
-            (index, answer), notes = yield from self._run(asked, writing)
-            answers.append(show(name, session.video, index, answer, notes))
-            yield View(state=panels.indexed(index))
+            shown, notes = yield from self._run(asked, writing)
+            answers.append(replace(shown, notes=notes))
+            yield View(state=panels.indexed(shown.index))
 
     def _time(
         self, session: Session, question: Question, recipes: Sequence[Recipe], answers: Sequence[Shown]
@@ -117,19 +119,23 @@ class Studio:
             _, full = session.ask(question, whole, on_chunk=tell)
             return full.text, [session.first_token_s(question, recipe) for recipe in (whole, *recipes)]
 
-        doing = reading(session.video, "Reading it uncompressed")
+        doing = reading(session.opened(), "Reading it uncompressed")
         (full, (full_s, *own_s)), _ = yield from self._run(timed, doing)
         timings = [Timing(seconds, full_s, full) for seconds in own_s]
         compared = [replace(each, timing=timing) for each, timing in zip(answers, timings, strict=True)]
         yield View(state=panels.indexed(answers[0].index), results=_results(compared))
 
     def _run(
-        self, job: Callable[[Tell], Any], view_of: Callable[[ChunkKV | str], View]
+        self, job: Callable[[Tell], Any], view_of: Callable[[ChunkKV | str], View] = lambda told: View()
     ) -> Generator[View, None, Any]:
+        """As Worker.run, with a view of each thing that is told."""
         return mapped(self.worker.run(job), view_of)
 
     def _session(self, visitor: str) -> Session:
-        return self._sessions.get(visitor, lambda: Session(self._pipeline, self.open_video))
+        return self._sessions.get(visitor, self._new_session)
+
+    def _new_session(self) -> Session:
+        return Session(self._pipeline, self.open_video, self.generation)
 
     def _pipeline(self, recipe: Recipe) -> Pipeline:
         return self._pipelines.get(recipe.hash(), lambda: build_pipeline(recipe, self.backbone))

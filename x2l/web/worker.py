@@ -21,14 +21,17 @@ class Worker:
     def run(self, job: Callable[[Tell], Result]) -> Generator[Any, None, tuple[Result, list[str]]]:
         """Yields what a job tells while it runs; returns its result and the warnings of x2l.
 
-        Raises what the job raises.
+        Raises what the job raises. A job that nobody waits for any more does not begin.
         """
         told: SimpleQueue = SimpleQueue()
         end = object()
         running = self._thread.submit(_noting, job, told.put)
         running.add_done_callback(lambda _: told.put(end))
-        yield from iter(told.get, end)
-        return running.result()
+        try:
+            yield from iter(told.get, end)
+            return running.result()
+        finally:
+            running.cancel()
 
     def close(self) -> None:
         """Let the job in hand end, and no other begin."""
@@ -37,6 +40,7 @@ class Worker:
 
 def _noting(job: Callable[[Tell], Result], tell: Tell) -> tuple[Result, list[str]]:
     with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("ignore")
         warnings.filterwarnings("always", module=r"x2l\b")
         result = job(tell)
     return result, list(dict.fromkeys(str(each.message) for each in raised))
