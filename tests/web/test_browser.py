@@ -15,10 +15,15 @@ from pathlib import Path
 
 import av
 import pytest
+from pages import commands
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from x2l.cli import main
+from x2l.cli.web import web
+from x2l.web.session import MOST_INDICES, TIMES
+from x2l.web.shown import MOST_SPANS
+from x2l.web.studio import MOST_SESSIONS
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -42,7 +47,7 @@ def address(folder):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "x2l.cli", "web", "--port", str(port), "--max-upload", "1"]
-    environment = os.environ | {"TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"TMPDIR": str(folder)}
     server = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
     told = server.stdout.readline()
     yield told.split()[2]
@@ -122,24 +127,24 @@ def test_a_visit(page):
     assert seconds(page) == pytest.approx(200, abs=0.1)
     take(page, "answered")
 
+    page.get_by_label("Side by side").check()
+    page.get_by_label("Uncompressed, too").check()
+    ask(page, QUESTION)
+    expect(result.nth(1)).to_contain_text("says")
+    expect(result.locator(".x2l-answer")).to_have_text(["7", "7"])
+    expect(result.nth(1)).to_contain_text("1,720")
+    expect(result.nth(1).locator(".x2l-timeline .dense")).to_have_count(22)
+    take(page, "side-by-side")
+
     # Another oracle and another k: nothing is read again.
     read_in = ready.inner_text()
-    page.get_by_text("Settings", exact=True).click()
+    page.get_by_label("Uncompressed, too").uncheck()
     page.get_by_label("k", exact=True).first.fill("1")
     page.get_by_label("oracle", exact=True).first.fill("{name: attention, similarity: cosine}")
     page.get_by_label("oracle", exact=True).first.press("Enter")
     ask(page, QUESTION)
     expect(shown).to_have_count(1)
     assert ready.inner_text() == read_in
-
-    page.get_by_label("Side by side").check()
-    page.get_by_label("Uncompressed, too").check()
-    ask(page, QUESTION)
-    expect(result.nth(1)).to_contain_text("says")
-    expect(result.locator(".x2l-answer").nth(1)).to_have_text("7")
-    expect(result.nth(1)).to_contain_text("1,720")
-    expect(result.nth(1).locator(".x2l-timeline .dense")).to_have_count(22)
-    take(page, "side-by-side")
 
     page.get_by_label("ratios").first.fill("2, 32, many")
     ask(page, QUESTION)
@@ -178,6 +183,16 @@ def shortened(path: Path) -> Path:
                 packet.stream = stream
                 short.mux(packet)
     return path
+
+
+def test_the_page_of_docs_shows_and_bounds_what_is_so():
+    text = (ROOT / "docs" / "web.md").read_text(encoding="utf-8")
+    assert commands(text) == [["web"]]  # that of `address`
+    [most] = [option.default for option in web.params if option.name == "max_upload"]
+    bounds = {"the last eight visits": MOST_SESSIONS, "three indices": MOST_INDICES, "median of five": TIMES}
+    assert list(bounds.values()) == [8, 3, 5] and (MOST_SPANS, most) == (8, 500)
+    said = " ".join(text.split())
+    assert all(words in said for words in (*bounds, "best eight", "500 MB"))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import click
@@ -34,10 +35,8 @@ def web(
     It shows which chunks an answer was given from, and what its cache holds. Two settings can answer the same
     question side by side. Uploads are removed with their visit, or when the command ends.
     """
-    try:
-        import gradio  # noqa: F401
-    except ImportError as error:
-        raise click.UsageError("needs the package gradio (pip install 'x2l[web]')") from error
+    if find_spec("gradio") is None:
+        raise click.UsageError("needs the package gradio (pip install 'x2l[web]')")
 
     from x2l.cli import setup
     from x2l.config.paths import local_path

@@ -35,7 +35,7 @@ def make_page(studio: Studio, offered: Offered) -> gr.Blocks:
                     upload = gr.UploadButton("Upload a video", file_types=["video"], elem_id="upload")
             with gr.Column(scale=5, min_width=360):
                 beginnings = [{"text": text} for text in offered.questions]
-                chat = gr.Chatbot(label="Conversation", examples=beginnings, elem_id="chat", **_PLAIN)
+                chat = gr.Chatbot(show_label=False, examples=beginnings, elem_id="chat", **_PLAIN)
                 question = gr.Textbox(label="Question", placeholder="Ask about the video", lines=2)
                 message = _html(elem_id="message")
                 with gr.Row():
