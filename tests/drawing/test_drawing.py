@@ -58,7 +58,7 @@ def test_a_level_looks_the_same_in_every_plan_of_an_index():
     assert heights == [{"area": LEVELS_END, "score": 0, "dense": LEVEL_HEIGHT}] * 4
     assert legend(Plan((2,) * 4), (2, 32)) == [("dense", "in detail: L-KVs, 2x")]
     assert [kind for kind, _ in legend(PLAN, RATIOS)] == ["dense", "between", "coarse", "dropped"]
-    assert "no oracle was asked" in timeline(Plan((2,) * 4), STARTS_S, DURATION_S, TOKENS, (2, 32))
+    assert "no scores</text>" in timeline(Plan((2,) * 4), STARTS_S, DURATION_S, TOKENS, (2, 32))
 
 
 @pytest.mark.parametrize(("duration_s", "last"), [(8, "0:08"), (215, "3:30"), (7300, "2:00:00")])

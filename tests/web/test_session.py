@@ -2,6 +2,7 @@
 
 import threading
 import warnings
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -121,6 +122,7 @@ def test_the_choices_of_a_recipe_leave_it_as_it_is_and_others_change_it():
         ({"oracle": " "}, "oracle"),
         ({"selector": "{name: top_k, above: 2}"}, "selector.above"),
         ({"k": -1}, "selector.k: -1"),
+        ({"k": None}, "selector.k: expected int"),
         ({"beta": -1}, "proportional.beta"),
     ],
 )
@@ -133,6 +135,10 @@ def test_the_methods_to_choose_from_are_those_that_need_no_field(backbone):
     assert {"attention", "sentences", "timestamp"} <= {*choices("oracle", backbone)}
     assert not {"precomputed", "callable"} & {*choices("oracle", backbone)}
     assert {"top_k", "constant", "knapsack"} <= {*choices("selector", backbone)}
+    assert "llm_attention" in choices("oracle", backbone)
+    backbone = copy(backbone)
+    backbone.provides = backbone.provides - {"attention"}
+    assert "llm_attention" not in choices("oracle", backbone)
 
 
 def test_events_show_the_reading_the_writing_and_the_answer(studio, path):

@@ -55,7 +55,7 @@ def timeline(
         for chunk, share in zip(chunks, shares, strict=True)
     ]
     return (
-        f'<svg class="x2l-timeline" role="img" aria-label="Time line of {len(chunks)} chunks" width="100%" '
+        f'<svg class="x2l-timeline" role="group" aria-label="Time line of {len(chunks)} chunks" width="100%" '
         f'height="{HEIGHT}" xmlns="http://www.w3.org/2000/svg"><style>{STYLE}</style>'
         f"{''.join(drawn)}{'' if plan.scores else _UNSCORED}{''.join(_axis(duration_s))}</svg>"
     )
@@ -74,12 +74,12 @@ _WORDS = {
     "coarse": "the gist: H-KVs, {}x",
     "dropped": "left out",
 }
-_UNSCORED = f'<text x="50%" y="{SCORES_END // 2}" text-anchor="middle">no oracle was asked</text>'
+_UNSCORED = f'<text x="50%" y="{SCORES_END // 2}" text-anchor="middle">no scores</text>'
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """What is told of a chunk. score: None if no oracle was asked."""
+    """What is told of a chunk. score: None if no scores."""
 
     number: int
     start_s: Number
@@ -147,4 +147,5 @@ def _axis(duration_s: Number) -> Iterable[str]:
     for number in range(int(duration_s / step) + 1):
         x = 100 * number * step / duration_s
         anchor = "start" if not number else "end" if x > 97 else "middle"
-        yield (f'<text x="{x:.3f}%" y="{HEIGHT - 4}" text-anchor="{anchor}">{minutes(number * step)}</text>')
+        place = f'x="{x:.3f}%" y="{HEIGHT - 4}" text-anchor="{anchor}"'
+        yield f"<text {place}>{minutes(number * step)}</text>"

@@ -20,13 +20,13 @@ UNCOMPRESSED = ("compressor=identity", "ratios=[1]", "selector=constant", "propo
 class Settings:
     """Choices as they stand in the page.
 
-    oracle, selector: a name, or a spec as YAML: {name: threshold, above: 1}. k: ignored where a selector has
-    none. ratios: whole numbers between commas. beta: of proportional attention; 0: off.
+    oracle, selector: a name, or a spec as YAML: {name: threshold, above: 1}. k: of no account
+    where a selector has none. ratios: whole numbers between commas. beta: of proportional attention; 0: off.
     """
 
     oracle: str
     selector: str
-    k: int | float
+    k: int | None
     ratios: str
     beta: int | float
 
@@ -53,7 +53,7 @@ class Settings:
                 overrides.append(f"{slot}={chosen or None}")
         recipe = base.apply(overrides)
         if takes_k(self.selector):
-            recipe = recipe.apply([f"selector.k={int(self.k)}"])
+            recipe = recipe.apply([f"selector.k={self.k}"])
         return recipe.check()
 
 
@@ -81,7 +81,6 @@ def takes_k(selector: str) -> bool:
 def _fits(slot: str, name: str, backbone: Backbone) -> bool:
     try:
         registry.check(slot, name)
-        registry.require_provided(registry.outline(slot, name), backbone.provides, "the backbone")
     except X2LError:
         return False
-    return True
+    return registry.required(registry.outline(slot, name)) <= {*backbone.provides}

@@ -47,11 +47,10 @@ class Studio:
     def open(self, visitor: str, path: Path, settings: Settings) -> Iterator[View]:
         """Open a video, in place of the one before, and read it chunk by chunk."""
         session = self._session(visitor)
-        before = session.path
         yield View(state=panels.opening(path))
         try:
             recipe = settings.recipe(self.base)
-            video, _ = yield from self._run(lambda tell: session.open(path))
+            (before, video), _ = yield from self._run(lambda tell: (session.path, session.open(path)))
             self._remove(before)
             yield View(panels.player(video), panels.progress([], video), "", [panels.NO_ANSWER], [])
             index, _ = yield from self._run(partial(session.index, recipe), reading(video))
