@@ -50,7 +50,9 @@ POST_TRAINING, CONTRIBUTING = ROOT / "docs" / "post_training.md", ROOT / "CONTRI
 INDEX = ROOT / "docs" / "index.md"
 WEIGHING, ORACLES = ROOT / "docs" / "weighing_and_passes.md", ROOT / "docs" / "oracles.md"
 FOLLOWED = {PAGE, INDEX, NEEDLES, EVALUATION, POST_TRAINING, WEIGHING, ORACLES}
-FOLLOWED |= {ROOT / "docs" / f"{name}.md" for name in ("limits", "methods", "results", "training_data")}
+FOLLOWED |= {
+    ROOT / "docs" / f"{name}.md" for name in ("limits", "methods", "results", "training_data", "web")
+}
 BENCHMARKS = ROOT / "docs" / "benchmarks.md"
 FOLLOWED |= {BENCHMARKS}
 

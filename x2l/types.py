@@ -470,6 +470,11 @@ class Answer:
         return sum(self.kv_tokens_per_chunk)
 
     @property
+    def first_token_s(self) -> float:
+        """From the question to the first token of the answer, with the index at hand."""
+        return sum(self.seconds.get(name, 0.0) for name in ("score", "assemble", "first_token"))
+
+    @property
     def cache_reduction(self) -> float:
         """Share of the uncompressed visual KV tokens that is not in the cache, 0..1."""
         return 1 - self.kv_tokens / self.kv_tokens_full

@@ -24,6 +24,7 @@ from x2l.cli.list import list_videos
 from x2l.cli.methods import methods
 from x2l.cli.needles import needles
 from x2l.cli.verify import verify
+from x2l.cli.web import web
 from x2l.errors import X2LError
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -41,7 +42,21 @@ def x2l() -> None:
     """
 
 
-COMMANDS = (ask, chat, index, list_videos, check, estimate, verify, methods, needles, evaluate, compare, fit)
+COMMANDS = (
+    ask,
+    chat,
+    web,
+    index,
+    list_videos,
+    check,
+    estimate,
+    verify,
+    methods,
+    needles,
+    evaluate,
+    compare,
+    fit,
+)
 
 for command in COMMANDS:
     x2l.add_command(command)

@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from x2l import __version__, registry
+from x2l.drawing.words import size
 from x2l.pipeline import Pipeline
 from x2l.scoring import is_right
 from x2l.types import Answer, Question, VideoIndex
@@ -148,13 +149,3 @@ def _share_right(verdicts: Sequence[bool]) -> str:
 def _finite(scores: Sequence[float] | None) -> list[float | None] | None:
     """JSON has no infinity."""
     return None if scores is None else [score if math.isfinite(score) else None for score in scores]
-
-
-def size(num_bytes: int) -> str:
-    """1,234 B, 12.3 kB, 4.5 MB, ..."""
-    number = float(num_bytes)
-    for unit in ("B", "kB", "MB"):
-        if number < 1000:
-            return f"{number:.4g} {unit}"
-        number /= 1000
-    return f"{number:,.3g} GB"

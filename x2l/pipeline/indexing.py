@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -31,6 +31,8 @@ Features = Mapping[str, Mapping[str, Tensor]]
 """What oracles store about a chunk, by their key."""
 Read = tuple[Chunk, Features]
 """What the language model reads of a clip, and what the oracle stores of it."""
+OnChunk = Callable[[ChunkKV], Any] | None
+"""Given each chunk of a video when it is compressed."""
 
 
 COMPRESSOR_WEIGHTS = "compressor_weights"
@@ -151,6 +153,14 @@ def _encoded(
     )
     for chunk in made:
         yield replace(chunk, features=features.pop(chunk.index))
+
+
+def telling(chunks: Iterable[ChunkKV], on_chunk: OnChunk) -> Iterator[ChunkKV]:
+    """The chunks; each is told before it is handed on."""
+    for chunk in chunks:
+        if on_chunk is not None:
+            on_chunk(chunk)
+        yield chunk
 
 
 def in_host_memory(chunk: ChunkKV, host: HostMemory) -> ChunkKV:

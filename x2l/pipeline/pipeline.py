@@ -61,8 +61,11 @@ class Pipeline:
         self._kept = OnDevice(self.backbone.device, self.kept_bytes)
 
     @torch.no_grad()
-    def index(self, video: Source, progress: bool = False) -> VideoIndex:
-        """Decode, embed and compress a video, chunk by chunk; the index lies in host memory."""
+    def index(self, video: Source, progress: bool = False, on_chunk: indexing.OnChunk = None) -> VideoIndex:
+        """Decode, embed and compress a video, chunk by chunk; the index lies in host memory.
+
+        on_chunk: is given each chunk when it is compressed; its levels may still be on their way.
+        """
         video = indexing.opened(video, self.sampling, progress)
         recipe = indexing.made_with(self.compressor, self.ratios, self.chunker)
         clock, host = Clock(self.backbone.device), HostMemory(self.backbone.device)
@@ -72,7 +75,8 @@ class Pipeline:
         with clock.span("prefill"), reading as clips:
             prefix = self.backbone.begin(video.facts)
             read = self.read(clips, prefix.num_tokens, clock)
-            stored = tuple(indexing.in_host_memory(chunk, host) for chunk in self.encode(prefix, read))
+            encoded = indexing.telling(self.encode(prefix, read), on_chunk)
+            stored = tuple(indexing.in_host_memory(chunk, host) for chunk in encoded)
             prefix = prefix.mapped(host.hold)
             host.wait()
         self.backbone.warn_if_too_long(self.backbone.num_read)

@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
+from x2l.drawing.palette import COLOURS
+from x2l.drawing.palette import GREY as GREY
 from x2l.storage.files import write_bytes
 
 WIDTH = 9.0
@@ -25,11 +27,6 @@ SMALL = 8
 """Points of text inside a panel."""
 LINE_HEIGHT = 1.25 * SMALL / 72
 """Inches that a line of such text takes."""
-
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255")
-"""Told apart by the colour-blind. Source: Okabe and Ito 2008; its yellow, faint on white, and
-its black, the colour of intervals, give way to a wine red of Paul Tol's."""
-GREY = "#767676"
 
 _SETTINGS = {
     "axes.linewidth": 0.6,
