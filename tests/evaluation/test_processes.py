@@ -16,7 +16,7 @@ from models import save, tiny_backbone
 
 from x2l.cli.app import main, x2l
 from x2l.evaluation import run, summarise
-from x2l.evaluation.results import Results, read
+from x2l.evaluation.results import read
 from x2l.storage.files import alone_in, write_bytes
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,24 @@ rows:
   attention: {oracle: attention, selector: {name: top_k, k: 2}}
 """
 DIES_AT = 5
-"""Lines that the second process has written when it is killed."""
+DYING = f"""
+import json, os
+from x2l.evaluation.results import Results
+
+append = Results.append
+
+def append_or_die(self, line):
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    is_second = self.path.name == "results-1.jsonl"
+    if is_second and attempt == "0" and self.path.read_bytes().count(10) == {DIES_AT}:
+        self._file.write(json.dumps(line).encode()[:50])
+        self._file.flush()
+        os.kill(os.getpid(), 9)
+    append(self, line)
+
+Results.append = append_or_die
+"""
+"""A plugin that kills the second process in the middle of a line, unless torchrun has started it again."""
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +77,7 @@ def timeless(out: Path) -> tuple[list[dict], str, dict]:
     return lines, table, {key: value for key, value in summary.items() if key not in ("date", "num_sessions")}
 
 
-def together(
-    folder: Path, recipe: Path, *options: str, by: str = "torchrun", dies_at: int = -1
-) -> tuple[list[int], list[str]]:
+def together(folder: Path, recipe: Path, *options: str, by: str = "torchrun") -> tuple[list[int], list[str]]:
     """Exit codes and messages of two processes that write to `folder`, started as `by` starts them."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["x2l.evaluation", "x2l.backbones.video_xl"])
@@ -74,14 +89,14 @@ def together(
     processes = [
         context.Process(
             target=work,
-            args=(told(by, rank) | {"MASTER_PORT": port}, torch.get_num_threads(), arguments, path, dies_at),
+            args=(told(by, rank) | {"MASTER_PORT": port}, torch.get_num_threads(), arguments, path),
         )
         for rank, path in enumerate(said)
     ]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(timeout=120)
+        process.join(timeout=300)
     codes = [process.exitcode for process in processes]
     return codes, [path.read_text() for path in said]
 
@@ -94,43 +109,47 @@ def told(by: str, rank: int) -> dict[str, str]:
     return job | {"SLURM_PROCID": f"{rank}", "SLURM_LOCALID": f"{rank}"}
 
 
-def work(environment: dict, num_threads: int, arguments: list[str], said: Path, dies_at: int) -> None:
-    """In a process of its own, of which the second may be killed in the middle of a line."""
+def work(environment: dict[str, str], num_threads: int, arguments: list[str], said: Path) -> None:
+    """In a process of its own."""
     os.environ.update(environment)
     torch.set_num_threads(num_threads)
-    append = Results.append
-
-    def append_or_die(self, line):
-        if self.path.name == "results-1.jsonl" and self.path.read_bytes().count(b"\n") == dies_at:
-            self._file.write(json.dumps(line).encode()[:50])
-            self._file.flush()
-            os.kill(os.getpid(), 9)
-        append(self, line)
-
-    Results.append = append_or_die
     with said.open("w") as file, redirect_stdout(file), redirect_stderr(file):
         sys.exit(main(arguments))
 
 
-def test_two_processes_give_what_one_gives(recipe, alone, tmp_path):
-    """Lines in the same order, and tables; with a cache of indices that has no room for any."""
+@pytest.fixture(scope="module")
+def dying(tmp_path_factory):
+    path = tmp_path_factory.mktemp("dying") / "dying.py"
+    path.write_text(DYING)
+    return str(path)
+
+
+@pytest.mark.parametrize("dies", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["live", "dies"])
+def test_two_processes_give_what_one_gives(recipe, alone, dying, tmp_path, dies):
+    """Lines in the same order, and tables; with a cache of indices that has no room for any.
+
+    Also if one dies and torchrun starts both again.
+    """
     out, indices = tmp_path / "out", tmp_path / "indices"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "x2l", "eval", recipe, "--out", out, "--index-cache", indices, "--index-cache-gb", "0"]
+    command += ["--max-restarts", f"{dies:d}", "-m", "x2l", "eval", recipe, "--out", out]
+    command += ["--index-cache", indices, "--index-cache-gb", "0"]
+    command += ["--plugin", dying] if dies else []
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     result = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == (out / "table.md").read_text().strip()
+    assert ("exitcode: -9" in result.stderr) is dies
     assert len(read(out)) > 2 * DIES_AT and not list(out.glob("results-*"))
     assert timeless(out) == alone
     assert list((indices / "indices").iterdir()) == []
 
 
 @pytest.fixture(scope="module")
-def killed(recipe, alone, tmp_path_factory):
+def killed(recipe, dying, tmp_path_factory):
     """A run of two processes, of which the second was killed in the middle of a line."""
     out = tmp_path_factory.mktemp("killed") / "out"
-    codes, said = together(out, recipe, dies_at=DIES_AT)
+    codes, said = together(out, recipe, "--plugin", dying)
     assert codes == [2, -9], said
     left = (out / "results-1.jsonl").read_bytes()
     assert left.count(b"\n") == DIES_AT and not left.endswith(b"\n")

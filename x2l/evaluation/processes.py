@@ -70,7 +70,9 @@ class Group(Processes):
 
     def __init__(self):
         try:
-            self._store, self.rank, self.num = next(dist.rendezvous("env://"))
+            store, self.rank, self.num = next(dist.rendezvous("env://"))
+            # torchrun's own store remembers what processes said that it has started anew.
+            self._store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
             facts = {"store": self._store, "rank": self.rank, "world_size": self.num}
             dist.init_process_group("gloo", timeout=_LONGEST, **facts)
         except (RuntimeError, ValueError) as error:
@@ -95,6 +97,7 @@ class Group(Processes):
         self._wait(meanwhile)
         if not self.is_first:
             return dict(own)
+        meanwhile()
         every = (json.loads(self._store.get(f"own/{rank}")) for rank in range(self.num))
         return {name: text for of_one in every for name, text in of_one.items()}
 

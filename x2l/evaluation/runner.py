@@ -109,8 +109,10 @@ def _answer_all(
     done = len(results.done.intersection(session.all_keys))
     with tqdm(total=total, initial=done, desc="eval", unit="answer", delay=1, disable=not progress) as bar:
 
-        def show(num_answers: int = 0) -> None:
-            bar.update(done + processes.count(num_answers) - bar.n)
+        def show(own_answers: int = 0) -> None:
+            if answers := processes.count(own_answers):
+                session.note_answer()
+            bar.update(done + answers - bar.n)
 
         for item in processes.share(owed):
             try:
@@ -123,8 +125,6 @@ def _answer_all(
                 broken[item.name] = str(error)
                 session.note_broken(broken)
         session.note_broken(processes.gathered(broken, show))
-    if processes.count():
-        session.note_answer()
 
 
 def _answers(
