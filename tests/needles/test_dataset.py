@@ -1,6 +1,8 @@
 """A folder of needle videos follows from its seed, is resumed and extended, and is read back."""
 
 import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from x2l.needles.dataset import read_dataset, write_dataset
 from x2l.needles.videos import NeedleVideos
 from x2l.needles.world import FRAME_COLOURS
+from x2l.storage.files import turn_in
 from x2l.types import X2LError
 from x2l.video import open_video
 
@@ -45,6 +48,17 @@ def test_a_dataset_never_shrinks(dataset, tmp_path):
     folder = write_dataset(tmp_path / "stays", 3, **SMALL)
     write_dataset(folder, 1, **SMALL)
     assert content(folder) == content(dataset)
+
+
+def test_two_take_turns_in_one_folder(dataset, tmp_path):
+    """The second knows what the first has written meanwhile."""
+    folder = write_dataset(tmp_path / "shared", 1, **SMALL)
+    with ThreadPoolExecutor() as pool, turn_in(folder):
+        second = pool.submit(write_dataset, folder, 1, **SMALL)
+        with pytest.raises(TimeoutError):
+            second.result(timeout=1)
+        shutil.copytree(dataset, folder, dirs_exist_ok=True)
+    assert content(second.result()) == content(dataset)
 
 
 def test_resumed_after_a_kill(dataset, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from indices import assert_equal_index, error_of, make_index
@@ -32,6 +33,14 @@ def test_what_was_used_least_recently_goes_first(tmp_path):
     Indices(indices.folder, max_bytes=0).put("e", index)
     assert kept(indices) == []
     assert_equal_index(index, reader)  # who reads it reads on
+
+
+def test_two_may_make_room_at_once(tmp_path):
+    """Each finds some gone that it was about to take away."""
+    index, few = make_index(), Indices(tmp_path, max_bytes=0)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda number: few.put(str(number), index), range(40)))
+    assert kept(few) == []
 
 
 def test_a_damaged_index_is_told_and_made_anew(tmp_path):

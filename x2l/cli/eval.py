@@ -43,18 +43,18 @@ def evaluate(
 ) -> None:
     """Ask all rows of RECIPE, such as recipes/spine.yaml, the same questions and print the table.
 
-    DIR holds results.jsonl (every answer), summary.json, table.md and figures.
+    DIR holds results.jsonl (every answer), summary.json, table.md and figures. Processes that
+    torchrun or srun start share the videos.
     """
     from x2l import registry
     from x2l.config.paths import local_path
-    from x2l.engine.loading import require_device
     from x2l.evaluation import run
     from x2l.storage.library import cache_in
 
     for plugin in plugins:
         registry.load_plugin(plugin)
-    require_device(device or "cpu")
     placed = {name: value for name, value in (("device", device), ("dtype", dtype)) if value is not None}
     indices = index_cache and cache_in(local_path(index_cache), int(index_cache_gb * 1e9))
-    run(recipe, out, overrides, not quiet, size or "full", placed, indices or None)
-    click.echo((out / "table.md").read_text(encoding="utf-8"))
+    summary = run(recipe, out, overrides, not quiet, size or "full", placed, indices or None)
+    if summary is not None:  # of the processes that answer together, one speaks
+        click.echo((out / "table.md").read_text(encoding="utf-8"))

@@ -22,11 +22,12 @@ _UNKNOWN_SIZE = (360, 640)
 """Height and width of frames that are no file's; few models look at them."""
 
 
-def forecast(groups: Sequence[Sequence[Row]], items: Sequence[Item]) -> Iterator[str]:
+def forecast(groups: Sequence[Sequence[Row]], items: Sequence[Item], num_processes: int = 1) -> Iterator[str]:
     """Lines about each row, as if every video were the first that can be opened.
 
-    groups: of rows that share an index. Sizes are those of the published model that a backbone is named
-    after; a row whose costs are not known on paper says why, and its time is not counted.
+    groups: of rows that share an index. num_processes: share the videos. Sizes are those of the published
+    model that a backbone is named after; a row whose costs are not known on paper says why, and its time is
+    not counted.
     """
     num_questions = sum(len(item.questions) for item in items)
     yield f"{len(items)} videos, {num_questions} questions, {sum(map(len, groups))} rows"
@@ -44,7 +45,7 @@ def forecast(groups: Sequence[Sequence[Row]], items: Sequence[Item]) -> Iterator
             flops_of_index = sheet.tower_flops + sheet.prefill_flops
             flops_of_answers += sheet.answer_flops
         flops = len(items) * flops_of_index + num_questions * flops_of_answers
-        least_s += flops / _flops_per_s(backbone)
+        least_s += flops / _flops_per_s(backbone) / num_processes
     yield f"at least {_duration(least_s)}; decoding of videos and writing of answers come on top"
 
 

@@ -1,5 +1,7 @@
 """results.jsonl: one line per row, video and question, appended as they are answered.
 
+Of several processes the first writes there, the others to results-1.jsonl and so on, until all are done.
+
 A line tells what it answers by a hash, `asked`. It counts as long as that is asked: lines about videos or
 questions that are changed or taken away stay in the file, and count again when these are back.
 """
@@ -7,28 +9,30 @@ questions that are changed or taken away stay in the file, and count again when 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from x2l.errors import X2LError
-from x2l.storage.files import lock, read_json
+from x2l.storage.files import lock, read_json, write_bytes
 
 RESULTS, RUN = "results.jsonl", "run.json"
 
 Line = dict[str, Any]
+Key = tuple[str, str]
+"""Of a line: its row, and what it answers."""
 
 
 class Results:
-    """The lines of a run so far, and a place to add more.
+    """The lines of a run so far, and a place to add more: one for each process, by its `rank`.
 
     A last line that a kill tore is dropped from the file when it is opened.
     Raises X2LError for results of an earlier version, which do not tell what was asked.
     """
 
-    def __init__(self, out: Path):
-        self.path = out / RESULTS
-        lines = read(out) if self.path.is_file() else []
+    def __init__(self, out: Path, rank: int = 0):
+        self.path = out / (f"results-{rank}.jsonl" if rank else RESULTS)
+        lines = read(out) if (out / RESULTS).is_file() else []
         if not all("asked" in line for line in lines):
             raise X2LError(f"{out}: holds results of an earlier version; choose another folder")
         self.done = {key(line) for line in lines}
@@ -43,14 +47,24 @@ class Results:
         self._file.close()
 
     def append(self, line: Line) -> None:
-        self._file.write(json.dumps(line).encode() + b"\n")
+        self._file.write(_text(line))
         self._file.flush()
         self.done.add(key(line))
 
 
-def key(line: Line) -> tuple[str, str]:
-    """The key of a line: its row, and what it answers."""
+def key(line: Line) -> Key:
     return line["row"], line["asked"]
+
+
+def merge(out: Path, keys: Sequence[Key]) -> None:
+    """Make one file of those of several processes, in the order of `keys`; other lines stand behind."""
+    if not (others := _others(out)):
+        return
+    lines, places = {key(line): line for line in read(out)}, {each: i for i, each in enumerate(keys)}
+    ordered = sorted(lines.values(), key=lambda line: places.get(key(line), len(places)))
+    write_bytes(out / RESULTS, b"".join(map(_text, ordered)))
+    for other in others:
+        other.unlink()
 
 
 def counted(out: Path) -> list[Line]:
@@ -64,7 +78,15 @@ def counted(out: Path) -> list[Line]:
 
 def read(out: Path) -> list[Line]:
     """Every complete line. Raises X2LError naming file and line if one is not a result."""
-    return list(_lines(out / RESULTS))
+    return [line for path in (out / RESULTS, *_others(out)) for line in _lines(path)]
+
+
+def _others(out: Path) -> list[Path]:
+    return sorted(out.glob("results-*.jsonl"))
+
+
+def _text(line: Line) -> bytes:
+    return json.dumps(line).encode() + b"\n"
 
 
 def _lines(path: Path) -> Iterator[Line]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
@@ -17,8 +18,9 @@ from x2l.errors import X2LError
 from x2l.evaluation.asked import asked
 from x2l.evaluation.forecast import forecast
 from x2l.evaluation.hashes import question_hashes
+from x2l.evaluation.processes import Processes, joined
 from x2l.evaluation.recipe import Evaluation, Size
-from x2l.evaluation.results import Line, Results
+from x2l.evaluation.results import Line, Results, merge
 from x2l.evaluation.rows import Row, make_rows
 from x2l.evaluation.session import Session, check_same
 from x2l.evaluation.shared_video import BrokenVideoError, SharedVideo
@@ -27,7 +29,7 @@ from x2l.interfaces import Data
 from x2l.items import Item
 from x2l.oracles.annotated import Annotated
 from x2l.scoring import names_an_option, options_of
-from x2l.storage.files import make_folder
+from x2l.storage.files import alone_in, make_folder
 from x2l.storage.library import Indices
 from x2l.types import Answer, Question, VideoIndex
 
@@ -40,7 +42,7 @@ def run(
     size: Size = "full",
     placed: Mapping[str, str] = MappingProxyType({}),
     indices: Indices | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Run a recipe into the folder `out` and return its summary (see x2l.evaluation.summary).
 
     placed: device and dtype of every row's backbone. indices: where those of earlier runs are, and these go.
@@ -49,25 +51,36 @@ def run(
     summary.json, table.md and figures. Started again, it goes on where it stopped, with questions and
     videos added or taken away, too. With `progress`, tells on stderr what it is about to do. Warns of broken
     videos that were passed over.
-    Raises X2LError for a wrong recipe, if `out` holds another recipe or other weights, and for too many
-    broken videos.
+    Several processes (see x2l.evaluation.processes) share the videos; None for all but the first.
+    Raises X2LError for a wrong recipe, if `out` holds another recipe or other weights, if another run is
+    there, and for too many broken videos.
     """
-    evaluation, out = Evaluation.load(recipe_path, overrides, size, placed), Path(out)
-    groups = make_rows(evaluation.rows)
-    make_folder(out)
-    # A changed recipe is refused before its data is written.
-    check_same(out, {"recipe_hash": evaluation.hash()})
-    items = asked(evaluation.data, evaluation.data.open(out, progress), evaluation.show_options)
-    hashes, broken = _hashes(evaluation.data, items)
-    with Results(out) as results:
-        session = Session(out, evaluation, [row for group in groups for row in group], items, hashes)
-        session.note_broken(broken)
-        if progress and not session.keys <= results.done:
-            tqdm.write("\n".join(forecast(groups, items)), file=sys.stderr)
-        _answer_all(groups, evaluation, items, session, results, progress, indices)
-    if session.broken:
-        warnings.warn(passed_over(session.broken.values()), stacklevel=2)
-    return summarise(out)
+    out = Path(out)
+    with joined() as processes, ExitStack() as held:
+        progress = progress and processes.is_first
+        with processes.first_ahead():
+            evaluation = Evaluation.load(recipe_path, overrides, size, placed)
+            groups = make_rows(evaluation.rows)
+            make_folder(out)
+            if processes.is_first:
+                held.enter_context(alone_in(out))
+            # A changed recipe is refused before its data is written.
+            check_same(out, {"recipe_hash": evaluation.hash()})
+            items = asked(evaluation.data, evaluation.data.open(out, progress), evaluation.show_options)
+            hashes, broken = _hashes(evaluation.data, items)
+            results = held.enter_context(Results(out, processes.rank))
+            session = Session(out, evaluation, groups, items, hashes, writes=processes.is_first)
+            session.note_broken(broken)
+        owed = [item for item in items if not results.done.issuperset(session.keys.get(item.name, ()))]
+        if progress and owed:
+            tqdm.write("\n".join(forecast(groups, items, processes.num)), file=sys.stderr)
+        _answer_all(groups, evaluation, owed, session, results, progress, indices, processes)
+        if not processes.is_first:
+            return None
+        merge(out, session.all_keys)
+        if session.broken:
+            warnings.warn(passed_over(session.broken.values()), stacklevel=2)
+        return summarise(out)
 
 
 def _hashes(data: Data, items: list[Item]) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
@@ -84,27 +97,34 @@ def _hashes(data: Data, items: list[Item]) -> tuple[dict[str, dict[str, str]], d
 def _answer_all(
     groups: list[list[Row]],
     evaluation: Evaluation,
-    items: list[Item],
+    owed: list[Item],
     session: Session,
     results: Results,
     progress: bool,
     indices: Indices | None,
+    processes: Processes,
 ) -> None:
-    done = len(results.done & session.keys)
-    total = len(session.keys)
+    """Answer what is owed about this process's share of the videos, and wait for the others."""
+    total, broken = len(session.all_keys), dict[str, str]()
+    done = len(results.done.intersection(session.all_keys))
     with tqdm(total=total, initial=done, desc="eval", unit="answer", delay=1, disable=not progress) as bar:
-        for item in items:
-            if item.name in session.broken:
-                continue
+
+        def show(own_answers: int = 0) -> None:
+            if answers := processes.count(own_answers):
+                session.note_answer()
+            bar.update(done + answers - bar.n)
+
+        for item in processes.share(owed):
             try:
-                video = SharedVideo(item, groups, indices=indices)
-                hashes = session.hashes[item.name]
+                video, hashes = SharedVideo(item, groups, indices=indices), session.hashes[item.name]
                 for line in _answers(groups, evaluation, item, video, hashes, results.done):
                     session.note_answer()
                     results.append(line)
-                    bar.update()
+                    show(1)
             except BrokenVideoError as error:
-                session.note_broken({item.name: str(error)})
+                broken[item.name] = str(error)
+                session.note_broken(broken)
+        session.note_broken(processes.gathered(broken, show))
 
 
 def _answers(

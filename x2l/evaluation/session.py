@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from x2l.errors import X2LError
 from x2l.evaluation import provenance
 from x2l.evaluation.hashes import asked_hash, questions_hash
 from x2l.evaluation.recipe import Evaluation
-from x2l.evaluation.results import RUN
+from x2l.evaluation.results import RUN, Key
 from x2l.evaluation.rows import Row
 from x2l.items import Item
 from x2l.storage.files import read_json, write_json
@@ -20,8 +21,10 @@ from x2l.storage.files import read_json, write_json
 class Session:
     """Writes run.json when a session of a run starts, and what comes up in it.
 
-    hashes: by video and id of the questions about videos that can be read (see x2l.evaluation.hashes).
-    keys: of all lines that there are to write (see x2l.evaluation.results). broken: "name: why" by video.
+    groups: of rows, as they are asked. hashes: by video and id of the questions about videos that can be read
+    (see x2l.evaluation.hashes). writes: whether it is this process that does, of several.
+    keys: of all lines that there are to write (see x2l.evaluation.results), by video. broken: "name: why" by
+    video.
     Raises X2LError if the folder holds results of another recipe or other weights.
     """
 
@@ -29,13 +32,17 @@ class Session:
         self,
         out: Path,
         evaluation: Evaluation,
-        rows: list[Row],
+        groups: Sequence[Sequence[Row]],
         items: list[Item],
         hashes: Mapping[str, Mapping[str, str]],
+        writes: bool = True,
     ):
         self.hashes, self.broken = hashes, dict[str, str]()
-        every = [each for of_video in hashes.values() for each in of_video.values()]
-        self.keys = {(row.name, each) for row in rows for each in every}
+        self.keys = {
+            video: [(row.name, each) for group in groups for each in asked.values() for row in group]
+            for video, asked in hashes.items()
+        }
+        rows = [row for group in groups for row in group]
         self._out, self._num_videos, self._max_share = out, len(items), evaluation.max_broken_share
         self._devices = [row.pipeline.backbone.device for row in rows]
         same = {"recipe_hash": evaluation.hash(), **_weights(rows)}
@@ -45,16 +52,21 @@ class Session:
             "asked_hash": asked_hash(item.questions for item in items),
             "asked": hashes,
             "recipe": evaluation.mapping,
-            "num_answers": len(self.keys),
+            "num_answers": len(self.all_keys),
             "broken": [],
             "sessions": check_same(out, same).get("sessions", []),
         }
-        self._is_noted = False
+        self._writes, self._is_noted = writes, False
         self._write()
+
+    @property
+    def all_keys(self) -> list[Key]:
+        """In the order in which a single process writes the lines."""
+        return list(chain.from_iterable(self.keys.values()))
 
     def note_answer(self) -> None:
         """A session that answers nothing is not noted: it would date answers of earlier ones."""
-        if not self._is_noted:
+        if self._writes and not self._is_noted:
             self._run["sessions"].append(provenance.session(self._devices))
             self._is_noted = True
             self._write()
@@ -67,7 +79,8 @@ class Session:
         require_few(self.broken.values(), self._num_videos, self._max_share)
 
     def _write(self) -> None:
-        write_json(self._out / RUN, self._run)
+        if self._writes:
+            write_json(self._out / RUN, self._run)
 
 
 def check_same(out: Path, same: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ from x2l.needles.questions import GROUPS
 from x2l.needles.video_file import write_video
 from x2l.needles.videos import NeedleVideos
 from x2l.questions import read_questions
-from x2l.storage.files import make_folder, read_json, write_json
+from x2l.storage.files import make_folder, read_json, turn_in, write_json
 from x2l.types import Question, X2LError
 
 VIDEOS, QUESTIONS, DATASET = "videos", "questions.json", "dataset.json"
@@ -93,25 +92,16 @@ def write_videos(
     out = Path(out)
     if num < 1:
         raise X2LError(f"num: expected at least one video, got {num}")
-    before = _existing(out, videos)
-    total = max(num, len(before.get("videos", {})))
-    questions = [ask(number) for number in range(total)]
+    questions = [ask(number) for number in range(num)]
     if not any(questions):
         raise X2LError(
             f"questions: {counts} cannot be asked of {videos.chunks} chunks, expected at least one question"
         )
     make_folder(out)
-    if not before:
-        write_json(out / DATASET, _description(videos, counts, {}))
-    make_folder(out / VIDEOS)
-    digests = _write_videos(out, videos, total, before.get("videos", {}), progress)
-    names = [videos.name(number) for number in range(total)]
-    records = [_record(name, asked) for name, row in zip(names, questions, strict=True) for asked in row]
-    write_json(out / QUESTIONS, records)
-    write_json(out / DATASET, _description(videos, counts, digests))
+    with turn_in(out):
+        _write_whole(out, videos, questions, ask, counts, progress)
     # Not read back: another evaluation may ask other questions of the same folder meanwhile.
-    items = zip((out / VIDEOS / name for name in names), questions, strict=True)
-    return [(path, row) for path, row in islice(items, num) if row]
+    return [(out / VIDEOS / videos.name(number), row) for number, row in enumerate(questions) if row]
 
 
 def read_dataset(folder: str | Path) -> list[Item]:
@@ -143,6 +133,27 @@ def checked_counts(questions: Mapping[str, int]) -> dict[str, int]:
     if not sum(questions.values()):
         raise X2LError("questions: expected at least one question")
     return dict(questions)
+
+
+def _write_whole(
+    out: Path,
+    videos: NeedleVideos,
+    questions: list[list[Question]],
+    ask: Callable[[int], list[Question]],
+    counts: Mapping[str, int],
+    progress: bool,
+) -> None:
+    """Bring a folder up to the first videos, one for each of `questions`, and those that it holds beyond."""
+    before = _existing(out, videos)
+    if not before:
+        write_json(out / DATASET, _description(videos, counts, {}))
+    known = before.get("videos", {})
+    every = questions + [ask(number) for number in range(len(questions), len(known))]
+    make_folder(out / VIDEOS)
+    digests = _write_videos(out, videos, len(every), known, progress)
+    records = [_record(name, asked) for name, row in zip(digests, every, strict=True) for asked in row]
+    write_json(out / QUESTIONS, records)
+    write_json(out / DATASET, _description(videos, counts, digests))
 
 
 def _write_videos(

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import IO, Any
 
 from x2l.errors import X2LError
@@ -46,7 +47,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
     It may be read by whom the umask lets, whatever its writer says (safetensors: the owner alone).
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{path.name}.{token_hex(4)}.part")
     try:
         partial.touch()
         mode = partial.stat().st_mode

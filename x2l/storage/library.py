@@ -76,7 +76,7 @@ class Indices:
             self._shrink(self._max_bytes)
 
     def _shrink(self, max_bytes: int) -> None:
-        sizes = {path: bytes_in(path) for path in self._by_use()}
+        sizes = self._by_use()
         excess = sum(sizes.values()) - max_bytes
         for path, size in sizes.items():
             if excess <= 0:
@@ -84,16 +84,20 @@ class Indices:
             _remove(path)
             excess -= size
 
-    def _by_use(self) -> list[Path]:
-        """Indices, the one that was used least recently first."""
-        manifests = list(self.folder.glob(f"[!.]*/{store.MANIFEST}"))
-        return [path.parent for path in sorted(manifests, key=lambda path: path.stat().st_mtime_ns)]
+    def _by_use(self) -> dict[Path, int]:
+        """Bytes of each index, the one that was used least recently first."""
+        found = []
+        for manifest in self.folder.glob(f"[!.]*/{store.MANIFEST}"):
+            with suppress(FileNotFoundError):  # another process takes some away
+                found.append((manifest.stat().st_mtime_ns, manifest.parent, bytes_in(manifest.parent)))
+        return {path: size for _, path, size in sorted(found)}
 
 
 def _remove(directory: Path) -> None:
     """Away at once, whatever happens while its files are deleted; who reads them reads on."""
     scratch = Path(mkdtemp(prefix=".old.", dir=directory.parent))
-    directory.rename(scratch / directory.name)
+    with suppress(FileNotFoundError):  # another process was faster
+        directory.rename(scratch / directory.name)
     shutil.rmtree(scratch, ignore_errors=True)
 
 
