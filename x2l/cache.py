@@ -31,6 +31,8 @@ from x2l.types import (
 )
 
 Positions = Literal["contiguous", "original"]
+SPARE_TOKENS = 512
+"""Tokens that are read and written behind an assembled cache before anything in it is copied."""
 
 
 class FilledCache(DynamicCache):
@@ -69,7 +71,7 @@ def assemble(
     """
     levels = planned_levels(index, plan) if levels is None else levels
     tokens_per_chunk = _tokens_per_chunk(plan, levels)
-    kv = concatenate([index.prefix, *levels], backbone.device)
+    kv, rooms = concatenate([index.prefix, *levels], backbone.device)
     if positions == "original":
         end = index.chunks[-1].next_position
         if end is None:
@@ -78,7 +80,7 @@ def assemble(
     else:
         end = kv.num_tokens
         target = torch.arange(end, device=kv.positions.device).expand(kv.positions[..., :1, :1, :].shape)
-    cache = filled_cache(_rotated_keys(kv, backbone, target), kv.values)
+    cache = filled_cache(_rotated_keys(kv, backbone, target), kv.values, rooms)
     cache.position_shift = end - kv.num_tokens
     cache.tokens_per_chunk = tokens_per_chunk
     cache.bias = _bias(index, plan, levels, backbone)
@@ -124,31 +126,32 @@ def planned_levels(
     ]
 
 
-def concatenate(pieces: Sequence[KV], device: torch.device | None = None) -> KV:
-    """One KV of all pieces in order, as precise as the first; device: that of the first by default.
+def concatenate(pieces: Sequence[KV], device: torch.device | None = None) -> tuple[KV, Sequence[Tensor]]:
+    """One KV of all pieces in order, as precise as the first, and its rooms: see `filled_cache`.
 
-    Raises X2LError if only some are rotated.
+    device: that of the first piece by default. With gradients there is no room: nothing is overwritten.
+    Raises X2LError if only some pieces are rotated.
     """
     where = torch.empty(0, dtype=pieces[0].keys.dtype, device=device or pieces[0].keys.device)
-    join = _with_gradients if torch.is_grad_enabled() else _into_one_buffer
-    keys = join([kv.keys for kv in pieces], where)
-    values = join([kv.values for kv in pieces], where)
-    counts = joined_counts(pieces)
-    return KV(keys, values, joined_positions(pieces).to(where.device), rotated_alike(pieces), counts)
+    num_tokens = sum(kv.num_tokens for kv in pieces)
+    parts = [kv.keys for kv in pieces], [kv.values for kv in pieces]
+    if torch.is_grad_enabled():
+        rooms, joined = (), [torch.cat([each.to(where) for each in of], dim=-2) for of in parts]
+    else:
+        rooms = [_room(of, num_tokens + SPARE_TOKENS, where) for of in parts]
+        joined = [room[..., :num_tokens, :] for room in rooms]
+    positions, counts = joined_positions(pieces).to(where.device), joined_counts(pieces)
+    return KV(*joined, positions, rotated_alike(pieces), counts), rooms
 
 
-def _with_gradients(parts: Sequence[Tensor], like: Tensor) -> Tensor:
-    return torch.cat([part.to(like) for part in parts], dim=-2)
-
-
-def _into_one_buffer(parts: Sequence[Tensor], like: Tensor) -> Tensor:
-    """Each part goes to its place on the device: nothing of it is held twice."""
+def _room(parts: Sequence[Tensor], capacity: int, like: Tensor) -> Tensor:
+    """Memory for so many tokens on the device, each part in its place at the start: nothing is held twice."""
     *shape, _, dim = parts[0].shape
     sizes = [part.shape[-2] for part in parts]
-    buffer = like.new_empty(*shape, sum(sizes), dim)
-    for place, part in zip(buffer.split(sizes, dim=-2), parts, strict=True):
+    room = like.new_empty(*shape, capacity, dim)
+    for place, part in zip(room[..., : sum(sizes), :].split(sizes, dim=-2), parts, strict=True):
         place.copy_(part, non_blocking=True)
-    return buffer
+    return room
 
 
 def filled_cache(
