@@ -23,6 +23,7 @@ from x2l.types import (
     Level,
     Plan,
     VideoIndex,
+    Writable,
     X2LError,
     equal_counts,
     joined_counts,
@@ -57,7 +58,7 @@ def assemble(
     plan: Plan,
     backbone: Backbone,
     positions: Positions = "contiguous",
-    levels: Sequence[KV] | None = None,
+    levels: Sequence[Writable] | None = None,
 ) -> FilledCache:
     """The prefix and the planned level of every chunk as a filled cache, on the backbone's device.
 
@@ -65,7 +66,7 @@ def assemble(
     their tokens stood in the uncompressed sequence, gaps and all ("original"). generate() extends the cache:
     assemble one per question, or crop it.
 
-    levels: one KV for each chunk that the plan keeps, where they are not those of the index (`Part.refine`).
+    levels: one for each chunk that the plan keeps, where they are not those of the index (`Part.refine`).
 
     Raises X2LError if the plan, the levels or the positions do not fit the index.
     """
@@ -88,7 +89,7 @@ def assemble(
 
 
 def _bias(
-    index: VideoIndex, plan: Plan, levels: Sequence[KV], backbone: Backbone
+    index: VideoIndex, plan: Plan, levels: Sequence[Writable], backbone: Backbone
 ) -> Float[Tensor, " tokens"] | None:
     """Bias of the prefix and the planned levels; one without counts stands for its chunk in equal parts."""
     if not backbone.proportional.beta:
@@ -102,7 +103,7 @@ def _bias(
     return backbone.proportional.bias(stand_for, backbone.base_count)
 
 
-def _tokens_per_chunk(plan: Plan, levels: Sequence[KV]) -> tuple[int, ...]:
+def _tokens_per_chunk(plan: Plan, levels: Sequence[Writable]) -> tuple[int, ...]:
     num_kept = sum(ratio != DROPPED for ratio in plan.ratios)
     if len(levels) != num_kept:
         raise X2LError(f"plan: keeps {num_kept} chunks, got KVs of {len(levels)}")
@@ -111,47 +112,54 @@ def _tokens_per_chunk(plan: Plan, levels: Sequence[KV]) -> tuple[int, ...]:
 
 
 def planned_levels(
-    index: VideoIndex, plan: Plan, materialise: Callable[[Level], KV] = methodcaller("materialise")
-) -> list[KV]:
-    """The KV of each chunk that the plan does not drop."""
+    index: VideoIndex, plan: Plan, ready: Callable[[Level], Writable] = methodcaller("materialise")
+) -> list[Writable]:
+    """The level of each chunk that the plan does not drop, made ready for a cache: by default its KV."""
     if len(plan.ratios) != len(index.chunks):
         raise X2LError(f"plan: {len(plan.ratios)} ratios for an index of {len(index.chunks)} chunks")
     unknown = set(plan.ratios) - {*index.ratios, DROPPED}
     if unknown:
         raise X2LError(f"plan: ratio {min(unknown)} is not in the index, which has {list(index.ratios)}")
     return [
-        materialise(chunk.levels[ratio])
+        ready(chunk.levels[ratio])
         for chunk, ratio in zip(index.chunks, plan.ratios, strict=True)
         if ratio != DROPPED
     ]
 
 
-def concatenate(pieces: Sequence[KV], device: torch.device | None = None) -> tuple[KV, Sequence[Tensor]]:
+def concatenate(
+    pieces: Sequence[Writable], device: torch.device | None = None
+) -> tuple[KV, Sequence[Tensor]]:
     """One KV of all pieces in order, as precise as the first, and its rooms: see `filled_cache`.
 
-    device: that of the first piece by default. With gradients there is no room: nothing is overwritten.
+    device: that of the first by default. With gradients there is no room: nothing is overwritten.
     Raises X2LError if only some pieces are rotated.
     """
-    where = torch.empty(0, dtype=pieces[0].keys.dtype, device=device or pieces[0].keys.device)
-    num_tokens = sum(kv.num_tokens for kv in pieces)
-    parts = [kv.keys for kv in pieces], [kv.values for kv in pieces]
+    first = pieces[0].materialise()
+    where = torch.empty(0, dtype=first.keys.dtype, device=device or first.keys.device)
     if torch.is_grad_enabled():
-        rooms, joined = (), [torch.cat([each.to(where) for each in of], dim=-2) for of in parts]
+        rooms, joined = (), _copied([piece.materialise() for piece in pieces], where)
     else:
-        rooms = [_room(of, num_tokens + SPARE_TOKENS, where) for of in parts]
-        joined = [room[..., :num_tokens, :] for room in rooms]
+        rooms = _filled_rooms(pieces, first, where)
+        joined = [room[..., :-SPARE_TOKENS, :] for room in rooms]
     positions, counts = joined_positions(pieces).to(where.device), joined_counts(pieces)
     return KV(*joined, positions, rotated_alike(pieces), counts), rooms
 
 
-def _room(parts: Sequence[Tensor], capacity: int, like: Tensor) -> Tensor:
-    """Memory for so many tokens on the device, each part in its place at the start: nothing is held twice."""
-    *shape, _, dim = parts[0].shape
-    sizes = [part.shape[-2] for part in parts]
-    room = like.new_empty(*shape, capacity, dim)
-    for place, part in zip(room[..., : sum(sizes), :].split(sizes, dim=-2), parts, strict=True):
-        place.copy_(part, non_blocking=True)
-    return room
+def _copied(kvs: Sequence[KV], like: Tensor) -> list[Tensor]:
+    """Keys and values of all, in memory of their own."""
+    parts = [kv.keys for kv in kvs], [kv.values for kv in kvs]
+    return [torch.cat([tensor.to(like) for tensor in tensors], dim=-2) for tensors in parts]
+
+
+def _filled_rooms(pieces: Sequence[Writable], first: KV, like: Tensor) -> list[Tensor]:
+    """Memory for keys and for values, with every piece in its place: nothing is held twice."""
+    sizes = [*(piece.num_tokens for piece in pieces), SPARE_TOKENS]
+    shapes = ((*states.shape[:-2], sum(sizes), states.shape[-1]) for states in (first.keys, first.values))
+    rooms = [like.new_empty(shape) for shape in shapes]
+    for piece, *places in zip(pieces, *(room.split(sizes, dim=-2)[:-1] for room in rooms), strict=True):
+        piece.write(*places)
+    return rooms
 
 
 def filled_cache(
