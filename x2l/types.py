@@ -338,7 +338,8 @@ def moved(level: Level, device: torch.device | str) -> Level:
 def writable(level: Level, device: torch.device | str) -> Writable:
     """A level as it is put into a cache on a device: a packed one moves there and may be unpacked."""
     level = moved(level, device)
-    return level if isinstance(level, Writable) else level.materialise()
+    # Not isinstance: that looks a protocol up anew, for each of hundreds of chunks.
+    return level if hasattr(level, "write") else level.materialise()
 
 
 @dataclass(frozen=True)
