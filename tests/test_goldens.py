@@ -110,7 +110,7 @@ def test_golden(folder, case, carry):
             close(chunk.levels[ratio].keys, golden[f"{name}.chunk{chunk.index}.k"])
             close(chunk.levels[ratio].values, golden[f"{name}.chunk{chunk.index}.v"])
     if case["kind"] == "dense":
-        dense = concatenate([index.prefix, *(chunk.levels[1] for chunk in chunk_kvs)])
+        dense, _ = concatenate([index.prefix, *(chunk.levels[1] for chunk in chunk_kvs)])
         close(dense.keys, golden["dense.k"])
         close(dense.values, golden["dense.v"])
 
@@ -197,7 +197,7 @@ def test_golden_sparse_prefill_and_pooling(folder, case):
     pool = MeanPool(edge_ratio=1, remainder="drop")
     chunks = list(video_xl_2_chunks(backbone, golden, case))
     encoded = tuple(pool.encode(backbone, prefix, chunks, (1, case["pool_kernel"])))
-    dense = concatenate([prefix, *(chunk.levels[1] for chunk in encoded)])
+    dense, _ = concatenate([prefix, *(chunk.levels[1] for chunk in encoded)])
     close(dense.keys, golden["dense.k"])
     close(dense.values, golden["dense.v"])
 
@@ -205,7 +205,7 @@ def test_golden_sparse_prefill_and_pooling(folder, case):
     groups_per_unit = case["unit_frames"] // 4
     selected = {unit * groups_per_unit // case["select_block_groups"] for unit in case["selected_units"]}
     plan = Plan(tuple(1 if i in selected else case["pool_kernel"] for i in range(len(encoded))))
-    hybrid = concatenate([prefix, *planned_levels(index, plan)])
+    hybrid, _ = concatenate([prefix, *planned_levels(index, plan)])
     close(hybrid.keys, golden["hybrid.k"])
     close(hybrid.values, golden["hybrid.v"])
 

@@ -68,8 +68,8 @@ def test_the_levels_that_were_asked_for_last_are_kept_within_the_bound():
     kept = OnDevice(torch.device("cpu"), 2 * kv.num_bytes)
     LOADED.clear()
     for number in (0, 1, 0, 2, 0, 1):
-        assert torch.equal(kept.materialise(levels[number]).keys, kv.keys)
+        assert torch.equal(kept.ready(levels[number]).keys, kv.keys)
         assert kept.num_bytes <= kept.limit_bytes
     assert [LOADED[id(level)] for level in levels] == [1, 2, 1]
     none = OnDevice(torch.device("cpu"), 0)
-    assert none.materialise(levels[0]) is kv and none.num_bytes == 0
+    assert none.ready(levels[0]) is kv and none.num_bytes == 0

@@ -23,6 +23,7 @@ from x2l.types import (
     Level,
     Plan,
     VideoIndex,
+    Writable,
     X2LError,
     equal_counts,
     joined_counts,
@@ -31,6 +32,8 @@ from x2l.types import (
 )
 
 Positions = Literal["contiguous", "original"]
+SPARE_TOKENS = 512
+"""Tokens that are read and written behind an assembled cache before anything in it is copied."""
 
 
 class FilledCache(DynamicCache):
@@ -55,7 +58,7 @@ def assemble(
     plan: Plan,
     backbone: Backbone,
     positions: Positions = "contiguous",
-    levels: Sequence[KV] | None = None,
+    levels: Sequence[Writable] | None = None,
 ) -> FilledCache:
     """The prefix and the planned level of every chunk as a filled cache, on the backbone's device.
 
@@ -63,13 +66,13 @@ def assemble(
     their tokens stood in the uncompressed sequence, gaps and all ("original"). generate() extends the cache:
     assemble one per question, or crop it.
 
-    levels: one KV for each chunk that the plan keeps, where they are not those of the index (`Part.refine`).
+    levels: one for each chunk that the plan keeps, where they are not those of the index (`Part.refine`).
 
     Raises X2LError if the plan, the levels or the positions do not fit the index.
     """
     levels = planned_levels(index, plan) if levels is None else levels
     tokens_per_chunk = _tokens_per_chunk(plan, levels)
-    kv = concatenate([index.prefix, *levels], backbone.device)
+    kv, rooms = concatenate([index.prefix, *levels], backbone.device)
     if positions == "original":
         end = index.chunks[-1].next_position
         if end is None:
@@ -78,7 +81,7 @@ def assemble(
     else:
         end = kv.num_tokens
         target = torch.arange(end, device=kv.positions.device).expand(kv.positions[..., :1, :1, :].shape)
-    cache = filled_cache(_rotated_keys(kv, backbone, target), kv.values)
+    cache = filled_cache(_rotated_keys(kv, backbone, target), kv.values, rooms)
     cache.position_shift = end - kv.num_tokens
     cache.tokens_per_chunk = tokens_per_chunk
     cache.bias = _bias(index, plan, levels, backbone)
@@ -86,7 +89,7 @@ def assemble(
 
 
 def _bias(
-    index: VideoIndex, plan: Plan, levels: Sequence[KV], backbone: Backbone
+    index: VideoIndex, plan: Plan, levels: Sequence[Writable], backbone: Backbone
 ) -> Float[Tensor, " tokens"] | None:
     """Bias of the prefix and the planned levels; one without counts stands for its chunk in equal parts."""
     if not backbone.proportional.beta:
@@ -100,7 +103,7 @@ def _bias(
     return backbone.proportional.bias(stand_for, backbone.base_count)
 
 
-def _tokens_per_chunk(plan: Plan, levels: Sequence[KV]) -> tuple[int, ...]:
+def _tokens_per_chunk(plan: Plan, levels: Sequence[Writable]) -> tuple[int, ...]:
     num_kept = sum(ratio != DROPPED for ratio in plan.ratios)
     if len(levels) != num_kept:
         raise X2LError(f"plan: keeps {num_kept} chunks, got KVs of {len(levels)}")
@@ -109,46 +112,54 @@ def _tokens_per_chunk(plan: Plan, levels: Sequence[KV]) -> tuple[int, ...]:
 
 
 def planned_levels(
-    index: VideoIndex, plan: Plan, materialise: Callable[[Level], KV] = methodcaller("materialise")
-) -> list[KV]:
-    """The KV of each chunk that the plan does not drop."""
+    index: VideoIndex, plan: Plan, ready: Callable[[Level], Writable] = methodcaller("materialise")
+) -> list[Writable]:
+    """The level of each chunk that the plan does not drop, made ready for a cache: by default its KV."""
     if len(plan.ratios) != len(index.chunks):
         raise X2LError(f"plan: {len(plan.ratios)} ratios for an index of {len(index.chunks)} chunks")
     unknown = set(plan.ratios) - {*index.ratios, DROPPED}
     if unknown:
         raise X2LError(f"plan: ratio {min(unknown)} is not in the index, which has {list(index.ratios)}")
     return [
-        materialise(chunk.levels[ratio])
+        ready(chunk.levels[ratio])
         for chunk, ratio in zip(index.chunks, plan.ratios, strict=True)
         if ratio != DROPPED
     ]
 
 
-def concatenate(pieces: Sequence[KV], device: torch.device | None = None) -> KV:
-    """One KV of all pieces in order, as precise as the first; device: that of the first by default.
+def concatenate(
+    pieces: Sequence[Writable], device: torch.device | None = None
+) -> tuple[KV, Sequence[Tensor]]:
+    """One KV of all pieces in order, as precise as the first, and its rooms: see `filled_cache`.
 
-    Raises X2LError if only some are rotated.
+    device: that of the first by default. With gradients there is no room: nothing is overwritten.
+    Raises X2LError if only some pieces are rotated.
     """
-    where = torch.empty(0, dtype=pieces[0].keys.dtype, device=device or pieces[0].keys.device)
-    join = _with_gradients if torch.is_grad_enabled() else _into_one_buffer
-    keys = join([kv.keys for kv in pieces], where)
-    values = join([kv.values for kv in pieces], where)
-    counts = joined_counts(pieces)
-    return KV(keys, values, joined_positions(pieces).to(where.device), rotated_alike(pieces), counts)
+    first = pieces[0].materialise()
+    where = torch.empty(0, dtype=first.keys.dtype, device=device or first.keys.device)
+    if torch.is_grad_enabled():
+        rooms, joined = (), _copied([piece.materialise() for piece in pieces], where)
+    else:
+        rooms = _filled_rooms(pieces, first, where)
+        joined = [room[..., :-SPARE_TOKENS, :] for room in rooms]
+    positions, counts = joined_positions(pieces).to(where.device), joined_counts(pieces)
+    return KV(*joined, positions, rotated_alike(pieces), counts), rooms
 
 
-def _with_gradients(parts: Sequence[Tensor], like: Tensor) -> Tensor:
-    return torch.cat([part.to(like) for part in parts], dim=-2)
+def _copied(kvs: Sequence[KV], like: Tensor) -> list[Tensor]:
+    """Keys and values of all, in memory of their own."""
+    parts = [kv.keys for kv in kvs], [kv.values for kv in kvs]
+    return [torch.cat([tensor.to(like) for tensor in tensors], dim=-2) for tensors in parts]
 
 
-def _into_one_buffer(parts: Sequence[Tensor], like: Tensor) -> Tensor:
-    """Each part goes to its place on the device: nothing of it is held twice."""
-    *shape, _, dim = parts[0].shape
-    sizes = [part.shape[-2] for part in parts]
-    buffer = like.new_empty(*shape, sum(sizes), dim)
-    for place, part in zip(buffer.split(sizes, dim=-2), parts, strict=True):
-        place.copy_(part, non_blocking=True)
-    return buffer
+def _filled_rooms(pieces: Sequence[Writable], first: KV, like: Tensor) -> list[Tensor]:
+    """Memory for keys and for values, with every piece in its place: nothing is held twice."""
+    sizes = [*(piece.num_tokens for piece in pieces), SPARE_TOKENS]
+    shapes = ((*states.shape[:-2], sum(sizes), states.shape[-1]) for states in (first.keys, first.values))
+    rooms = [like.new_empty(shape) for shape in shapes]
+    for piece, *places in zip(pieces, *(room.split(sizes, dim=-2)[:-1] for room in rooms), strict=True):
+        piece.write(*places)
+    return rooms
 
 
 def filled_cache(

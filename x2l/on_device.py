@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from x2l.types import KV, Level
+from x2l.types import KV, Level, Writable, writable
 
 
 class OnDevice:
@@ -24,10 +24,12 @@ class OnDevice:
     def num_bytes(self) -> int:
         return sum(kv.num_bytes for _, kv in self._kept.values())
 
-    def materialise(self, level: Level) -> KV:
-        """The KV of a level, its keys and values on the device if there is room to keep them there."""
+    def ready(self, level: Level) -> Writable:
+        """A level as it is put into a cache, unpacked and on the device if there is room to keep it so."""
+        if not self.limit_bytes:
+            return writable(level, self.device)
         _, kv = self._kept.get(id(level), (level, None))
-        kv = _unpacked(level, self.device) if kv is None else kv
+        kv = writable(level, self.device).materialise() if kv is None else kv
         if kv.num_bytes > self.limit_bytes:
             return kv
         there = {name: getattr(kv, name).to(self.device, non_blocking=True) for name in ("keys", "values")}
@@ -36,9 +38,3 @@ class OnDevice:
         while self.num_bytes > self.limit_bytes:
             self._kept.popitem(last=False)
         return self._kept[id(level)][1]
-
-
-def _unpacked(level: Level, device: torch.device) -> KV:
-    """A packed level moves first, so that few bytes do; plain ones move to their place in the cache."""
-    moves = hasattr(level, "to") and not isinstance(level, KV)
-    return (level.to(device) if moves else level).materialise()

@@ -39,8 +39,23 @@ class Quantised:
         return cls(codes if bits == 8 else _in_pairs(codes), scale, offset, bits)
 
     def materialise(self) -> Float[Tensor, "*shape tokens dim"]:
-        codes = self.codes if self.bits == 8 else _apart(self.codes)
-        return torch.addcmul(self.offset, self.scale, codes)
+        *shape, size = self.codes.shape
+        x = self.scale.new_empty(*shape, size * 8 // self.bits)
+        self.write(x)
+        return x
+
+    def write(self, place: Float[Tensor, "*shape tokens dim"]) -> None:
+        """Put what it stands for into a place, rounded once: half precision is computed elsewhere."""
+        is_wide = place.dtype == torch.float32
+        x = place if is_wide else torch.empty_like(place, dtype=torch.float32)
+        if self.bits == 8:
+            x.copy_(self.codes)
+        else:
+            low, high = x.chunk(2, dim=-1)
+            low.copy_(self.codes & 15), high.copy_(self.codes >> 4)
+        x.mul_(self.scale).add_(self.offset)
+        if not is_wide:
+            place.copy_(x)
 
     def to(self, device: torch.device | str) -> Quantised:
         tensors = (tensor.to(device) for tensor in (self.codes, self.scale, self.offset))
@@ -55,10 +70,6 @@ def _in_pairs(codes: UInt8[Tensor, "*shape dim"]) -> UInt8[Tensor, "*shape pairs
     """Two numbers of 4 bits in a byte, from either half: rotation asks for heads of even size."""
     low, high = codes.chunk(2, dim=-1)
     return low | high << 4
-
-
-def _apart(pairs: UInt8[Tensor, "*shape pairs"]) -> UInt8[Tensor, "*shape dim"]:
-    return torch.cat((pairs & 15, pairs >> 4), dim=-1)
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,15 @@ class PackedKV:
     def materialise(self) -> KV:
         keys, values = self.keys.materialise(), self.values.materialise()
         return KV(keys, values, self.positions, self.rotated, self.counts)
+
+    def write(
+        self,
+        keys: Float[Tensor, "*batch layers kv_heads tokens head_dim"],
+        values: Float[Tensor, "*batch layers kv_heads tokens head_dim"],
+    ) -> None:
+        """Unpack keys and values to where they shall lie, on the device that this lies on."""
+        self.keys.write(keys)
+        self.values.write(values)
 
     def tensors(self) -> dict[str, Tensor | None]:
         """What it is made of, by name; `of_tensors` makes it again."""

@@ -268,11 +268,13 @@ def _origins(slot: str) -> dict[str, str]:
     return origins
 
 
-def _shipped(slot: str) -> Iterator[tuple[str, str]]:
+@cache
+def _shipped(slot: str) -> tuple[tuple[str, str], ...]:
+    """Cached: a name is asked for with every question, and folders are read for it."""
     folder = SLOTS[_known(slot)]
-    for module in iter_modules(find_spec(folder).submodule_search_locations):
-        if not module.name.startswith("_"):
-            yield module.name, f"{folder}.{module.name}"
+    modules = iter_modules(find_spec(folder).submodule_search_locations)
+    names = [module.name for module in modules if not module.name.startswith("_")]
+    return tuple((name, f"{folder}.{name}") for name in names)
 
 
 @cache

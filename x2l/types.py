@@ -125,6 +125,15 @@ class KV:
     def materialise(self) -> KV:
         return self
 
+    def write(
+        self,
+        keys: Float[Tensor, "*batch layers kv_heads tokens head_dim"],
+        values: Float[Tensor, "*batch layers kv_heads tokens head_dim"],
+    ) -> None:
+        """Copy keys and values to where they shall lie; on a device it goes on meanwhile."""
+        keys.copy_(self.keys, non_blocking=True)
+        values.copy_(self.values, non_blocking=True)
+
     def part(self, tokens: slice) -> KV:
         """Some of the tokens, as views."""
         return KV(
@@ -248,7 +257,7 @@ def joined(pieces: Iterable[KV]) -> KV:
     )
 
 
-def joined_positions(pieces: Sequence[KV]) -> Int[Tensor, "axes *#batch #layers #kv_heads tokens"]:
+def joined_positions(pieces: Sequence[Writable]) -> Int[Tensor, "axes *#batch #layers #kv_heads tokens"]:
     """Positions of all tokens, where the first lie; spelt out for each layer and head if one piece's are."""
     shape = torch.broadcast_shapes(*{kv.positions.shape[1:-1] for kv in pieces})
     device = pieces[0].positions.device
@@ -264,17 +273,17 @@ def expanded(
     return positions.reshape(axes, *missing, *own, tokens).expand(-1, *shape, -1)
 
 
-def joined_counts(pieces: Sequence[KV]) -> Float[Tensor, "*batch tokens"] | None:
+def joined_counts(pieces: Sequence[Writable]) -> Float[Tensor, "*batch tokens"] | None:
     """Counts of all tokens; one for each token of a piece that has none, if another has some."""
     if all(kv.counts is None for kv in pieces):
         return None
-    device = pieces[0].keys.device
+    device = pieces[0].positions.device
     each = [torch.ones(kv.num_tokens) if kv.counts is None else kv.counts for kv in pieces]
     batch = torch.broadcast_shapes(*{counts.shape[:-1] for counts in each})
     return torch.cat([counts.to(device).expand(*batch, -1) for counts in each], dim=-1)
 
 
-def rotated_alike(pieces: Sequence[KV]) -> bool:
+def rotated_alike(pieces: Sequence[Writable]) -> bool:
     """Whether the keys are rotated. Raises X2LError if only some are: each would be rotated as the first."""
     if len({kv.rotated for kv in pieces}) > 1:
         raise X2LError("keys: expected all before rotation, got some that are rotated already")
@@ -304,6 +313,33 @@ class Level(Protocol):
     def num_bytes(self) -> int: ...
 
     def materialise(self) -> KV: ...
+
+
+@runtime_checkable
+class Writable(Level, Protocol):
+    """A level that can be put into its place in a cache without a KV in between: a KV or a packed one."""
+
+    positions: Int[Tensor, "axes *#batch #layers #kv_heads tokens"]
+    rotated: bool
+    counts: Float[Tensor, "*#batch tokens"] | None
+
+    def write(
+        self,
+        keys: Float[Tensor, "*batch layers kv_heads tokens head_dim"],
+        values: Float[Tensor, "*batch layers kv_heads tokens head_dim"],
+    ) -> None: ...
+
+
+def moved(level: Level, device: torch.device | str) -> Level:
+    """A packed level on a device: few bytes move. A KV stays where it is: it moves tensor by tensor."""
+    return level.to(device) if hasattr(level, "to") and not isinstance(level, KV) else level
+
+
+def writable(level: Level, device: torch.device | str) -> Writable:
+    """A level as it is put into a cache on a device: a packed one moves there and may be unpacked."""
+    level = moved(level, device)
+    # Not isinstance: that looks a protocol up anew, for each of hundreds of chunks.
+    return level if hasattr(level, "write") else level.materialise()
 
 
 @dataclass(frozen=True)

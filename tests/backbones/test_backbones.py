@@ -11,6 +11,7 @@ from stock_models import FAMILIES, stock_backbone
 from x2l import registry
 from x2l.backbones.video_xl import SYSTEM_PROMPT as SYSTEM
 from x2l.cache import assemble
+from x2l.networks import sparse_prefill
 from x2l.pipeline import Pipeline
 from x2l.proportional import Proportional
 from x2l.selectors.constant import Constant
@@ -226,9 +227,11 @@ def whole_clip(changed: bool) -> Clip:
     return Clip(frames, np.arange(12.0))
 
 
+@pytest.mark.parametrize("splits", [True, False])
 @torch.no_grad()
-def test_sparse_pre_fill_is_the_dense_one_where_everything_is_near():
+def test_sparse_pre_fill_is_the_dense_one_where_everything_is_near(splits, monkeypatch):
     """With as much look-back as there are blocks, it is plain causal attention."""
+    monkeypatch.setattr(sparse_prefill, "can_split", lambda device: splits)
     sparse, plain = tiny_video_xl_2(), tiny_video_xl_2()
     sparse.previous_blocks = 99
     chunk = sparse.read(0, whole_clip(False), 14)

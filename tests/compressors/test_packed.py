@@ -4,13 +4,14 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from models import index_of
+from models import index_of, tiny_backbone
 
 from x2l import registry
-from x2l.cache import assemble
+from x2l.cache import assemble, planned_levels
 from x2l.compressors.mean_pool import MeanPool
 from x2l.compressors.packed import Packed
 from x2l.compressors.vst import VST
+from x2l.on_device import OnDevice
 from x2l.oracles.annotated import Annotated
 from x2l.pipeline import Pipeline
 from x2l.quantised import PackedKV
@@ -41,6 +42,20 @@ def test_it_holds_what_the_inner_one_makes_in_fewer_bits(bits, off, backbone):
     # At the edges both levels are one; a level of a single token is no smaller packed.
     assert held.chunks[0].levels[2] is held.chunks[0].levels[32]
     assert isinstance(held.chunks[1].levels[32], KV)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.no_grad()
+def test_what_is_packed_is_unpacked_in_its_place_in_a_cache(bits, dtype):
+    backbone, plan = tiny_backbone(dtype=dtype), Plan((2, 8, 2, 8))
+    index = index_of(backbone, Packed(VST(), bits), ratios=(2, 8))
+    levels = planned_levels(index, plan, OnDevice(backbone.device, 0).ready)
+    assert PackedKV in map(type, levels)
+    cache, right = assemble(index, plan, backbone, levels=levels), assemble(index, plan, backbone)
+    for layer, expected in zip(cache.layers, right.layers, strict=True):
+        assert layer.keys.dtype == dtype
+        assert torch.equal(layer.keys, expected.keys) and torch.equal(layer.values, expected.values)
 
 
 @torch.no_grad()

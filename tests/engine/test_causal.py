@@ -8,6 +8,7 @@ from transformers.masking_utils import create_causal_mask, create_sliding_window
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.qwen2.modeling_qwen2 import Qwen2Attention, eager_attention_forward
 
+from x2l import split_attention
 from x2l.engine import causal
 from x2l.engine.causal import CAUSAL_SDPA, biased_mask
 
@@ -22,7 +23,7 @@ BATCH, DIM = 2, 16
 def kernel(request, monkeypatch):
     """torch as it is, and one that has changed what is private."""
     if request.param == "no kernel":
-        monkeypatch.setattr(causal, "_cpu_kernel", lambda: None)
+        monkeypatch.setattr(split_attention, "cpu_kernel", lambda: None)
     return request.param
 
 
@@ -141,7 +142,7 @@ def test_the_rule_that_other_devices_are_told_is_eager_attention(dtype, within, 
     biased = attended("eager", query, keys, values, biased_mask(bias, 13))
     plain = attended("eager", query, keys, values)
     query, keys, values = (states.to(dtype) for states in (query, keys, values))
-    monkeypatch.setattr(causal, "_can_split", lambda device: False)
+    monkeypatch.setattr(causal, "can_split", lambda device: False)
     for expected, row in ((plain, None), (biased, bias.to(dtype))):
         got = causal._lower_right(query, keys, values, row, 0.0, 0.3).transpose(1, 2)
         assert_close(got.float(), expected, atol=within, rtol=within)

@@ -2,17 +2,13 @@
 
 transformers hands sdpa a dense mask for them, which grows with rows times keys and keeps a GPU from its flash
 kernel. Here a GPU is told the rule instead; a CPU, whose kernel does not know it, attends to the cache and,
-causally, to the rows themselves, and merges the two by their log-sum-exp.
-
-Source: FlashAttention (arXiv 2205.14135), section 3.1, for the merge.
+causally, to the rows themselves (x2l.split_attention).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import torch
@@ -24,9 +20,10 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from x2l.split_attention import Queries, can_split, folded, split_attention
+
 CAUSAL_SDPA = "x2l_sdpa"
 """The name that transformers knows it by."""
-Queries = Float[Tensor, "batch heads read head_dim"]
 Cached = Float[Tensor, "batch kv_heads seen head_dim"]
 Bias = Float[Tensor, " seen"]
 
@@ -72,7 +69,7 @@ def _mask(
     is_plain = allow_is_causal_skip and (local_size is None or kv_length < local_size)
     is_whole = attention_mask is None or attention_mask.all()
     is_last = kv_length == q_offset + q_length
-    if is_plain and is_whole and is_last and (device.type != "cpu" or _can_split(device)):
+    if is_plain and is_whole and is_last and (device.type != "cpu" or can_split(device)):
         return None
     return sdpa_mask(
         q_length=q_length,
@@ -118,10 +115,12 @@ def _lower_right(
     num_read, num_seen = query.shape[2], key.shape[2]
     if num_read == 1:
         row = None if bias is None else bias[None, None, None]
-        attended = scaled_dot_product_attention(_folded(query, key), key, value, row, dropout, scale=scale)
+        attended = scaled_dot_product_attention(folded(query, key), key, value, row, dropout, scale=scale)
         return attended.reshape(query.shape)
-    if _can_split(query.device) and not dropout:
-        return _split(query, key, value, bias, scale)
+    if can_split(query.device) and not dropout:
+        num_cached = num_seen - num_read
+        cached, own = zip(*(states.tensor_split([num_cached], dim=2) for states in (key, value)), strict=True)
+        return split_attention(query, cached, own, scale, None if bias is None else bias[:num_cached])
     mask = causal_lower_right(num_read, num_seen) if bias is None else biased_mask(bias, num_read)
     # The flash kernel, which takes half precision only, is the one that takes grouped heads as they are.
     is_grouped = query.dtype in (torch.float16, torch.bfloat16) and bias is None
@@ -130,45 +129,6 @@ def _lower_right(
     return scaled_dot_product_attention(
         query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale, enable_gqa=is_grouped
     )
-
-
-def _split(query: Queries, key: Cached, value: Cached, bias: Bias | None, scale: float | None) -> Queries:
-    kernel, num_cached, rows = _cpu_kernel(), key.shape[2] - query.shape[2], _folded(query, key)
-    mask = None if bias is None else bias[:num_cached].expand(1, 1, rows.shape[2], -1)
-    (old_keys, keys), (old_values, values) = (
-        states.tensor_split([num_cached], dim=2) for states in (key, value)
-    )
-    old, old_mass = kernel(rows, old_keys, old_values, 0.0, False, attn_mask=mask, scale=scale)
-    new, new_mass = kernel(query, keys, values, 0.0, True, scale=scale)
-    share = (old_mass.reshape(new_mass.shape) - new_mass).sigmoid()[..., None]
-    return new.lerp(old.reshape(query.shape), share.to(new))
-
-
-def _folded(query: Queries, key: Cached) -> Float[Tensor, "batch kv_heads rows head_dim"]:
-    """Heads that share keys as rows of one head: no kernel reads keys and values once for each of them."""
-    return query.reshape(len(query), key.shape[1], -1, query.shape[-1])
-
-
-def _can_split(device: torch.device) -> bool:
-    """Whether the merge can be done: its log-sum-exp has no gradient, and no autocast knows its kernel."""
-    is_plain = not torch.is_grad_enabled() and not torch.is_autocast_enabled(device.type)
-    return device.type == "cpu" and is_plain and _cpu_kernel() is not None
-
-
-@cache
-def _cpu_kernel() -> Callable | None:
-    """torch's flash kernel on CPUs, which gives the log-sum-exp; None where it is not as we know it.
-
-    It is not public: a torch that changes it costs speed, and nothing else.
-    """
-    query, keys = torch.ones(1, 2, 1, 8), torch.ones(1, 1, 3, 8)
-    try:
-        kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-        output, mass = kernel(query, keys, keys, 0.0, False, attn_mask=None, scale=1.0)
-    except (AttributeError, RuntimeError, TypeError, ValueError):
-        return None
-    is_known = output.shape == query.shape and torch.allclose(mass, torch.tensor(8 + math.log(3)))
-    return kernel if is_known else None
 
 
 AttentionInterface.register(CAUSAL_SDPA, _attention)

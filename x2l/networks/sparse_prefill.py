@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -22,6 +21,8 @@ from transformers.models.qwen2.modeling_qwen2 import (
     Qwen2DecoderLayer,
     apply_rotary_pos_emb,
 )
+
+from x2l.split_attention import can_split, folded, split_attention
 
 Queries = Float[Tensor, "batch heads tokens head_dim"]
 Projected = Float[Tensor, "batch kv_heads tokens head_dim"]
@@ -51,18 +52,19 @@ class SparsePass:
         return output
 
     def _attend_some(self, layer, rows, seen, query, key, value, scale) -> Tensor:
-        keys = torch.cat((self.memory_keys[layer][None, :, seen], key), dim=2)
-        values = torch.cat((self.memory_values[layer][None, :, seen], value), dim=2)
-        where = rows.nonzero()[:, 0]
-        causal = where[:, None] >= torch.arange(key.shape[2], device=key.device)
-        num_cached = keys.shape[2] - key.shape[2]
-        mask = torch.cat((causal.new_ones(len(where), num_cached), causal), dim=1)
-        # Heads that share keys are rows of one head: no kernel has to copy keys and values for each of them.
-        shared = query.shape[1] // keys.shape[1]
-        folded = rearrange(query[:, :, where], "b (k g) r d -> b k (g r) d", g=shared)
-        mask = mask.repeat(shared, 1)
-        output = scaled_dot_product_attention(folded, keys, values, attn_mask=mask, scale=scale)
-        return rearrange(output, "b k (g r) d -> b (k g) r d", g=shared)
+        query, where = query[:, :, rows], rows.nonzero()[:, 0]
+        cached = tuple(states[layer][None, :, seen] for states in (self.memory_keys, self.memory_values))
+        own_seen = where[:, None] >= torch.arange(key.shape[2], device=key.device)
+        num_cached = cached[0].shape[2]
+        if num_cached and can_split(query.device):
+            return split_attention(query, cached, (key, value), scale, seen=own_seen)
+        keys, values = (torch.cat(states, dim=2) for states in zip(cached, (key, value), strict=True))
+        mask = torch.cat((own_seen.new_ones(len(where), num_cached), own_seen), dim=1)
+        mask = mask.repeat(query.shape[1] // keys.shape[1], 1)
+        attended = scaled_dot_product_attention(
+            folded(query, keys), keys, values, attn_mask=mask, scale=scale
+        )
+        return attended.reshape(query.shape)
 
 
 class SparseAttention(Qwen2Attention):

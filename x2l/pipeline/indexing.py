@@ -22,7 +22,7 @@ from x2l.host_memory import HostMemory
 from x2l.interfaces import Backbone, Chunker, Compressor, Oracle
 from x2l.storage import store
 from x2l.storage.fingerprint import whole_fingerprint
-from x2l.types import KV, Chunk, ChunkKV, Clip, IndexSpec, Level, VideoIndex, X2LError
+from x2l.types import KV, Chunk, ChunkKV, Clip, IndexSpec, Level, VideoIndex, X2LError, moved
 from x2l.video import Footage, Sampling, open_video
 
 Source = Footage | str | Path
@@ -166,18 +166,15 @@ def telling(chunks: Iterable[ChunkKV], on_chunk: OnChunk) -> Iterator[ChunkKV]:
 def in_host_memory(chunk: ChunkKV, host: HostMemory) -> ChunkKV:
     """Off the device; a KV is all there when the host memory has been waited for.
 
-    What is one object stays one object; a level without `to` lies on no device.
+    What is one object stays one object.
     """
 
-    def moved_level(level: Level) -> Level:
-        if isinstance(level, KV):
-            return level.mapped(host.hold)
-        return level.to("cpu") if hasattr(level, "to") else level
+    def held(level: Level) -> Level:
+        return level.mapped(host.hold) if isinstance(level, KV) else moved(level, "cpu")
 
-    kvs = {id(level): level for level in chunk.levels.values()}
-    moved = {key: moved_level(level) for key, level in kvs.items()}
-    levels = {ratio: moved[id(level)] for ratio, level in chunk.levels.items()}
-    return replace(chunk, levels=levels)
+    apart = {id(level): level for level in chunk.levels.values()}
+    kept = {key: held(level) for key, level in apart.items()}
+    return replace(chunk, levels={ratio: kept[id(level)] for ratio, level in chunk.levels.items()})
 
 
 def made_with(compressor: Compressor, ratios: Sequence[int], chunker: Chunker) -> dict[str, Any]:

@@ -231,9 +231,11 @@ class Pipeline:
         The one way from a plan to a cache, for training too: gradients flow unless they are switched off.
         Raises X2LError if the plan does not fit the index.
         """
-        levels = planned_levels(index, plan, self._kept.materialise)
+        levels = planned_levels(index, plan, self._kept.ready)
         for part in self._parts:
-            levels = part.refine(levels, plan, question, index, self.backbone)
+            if part.refines:
+                kvs = [level.materialise() for level in levels]
+                levels = part.refine(kvs, plan, question, index, self.backbone)
         return assemble(index, plan, self.backbone, self.positions, levels)
 
     def _planned(self, index: VideoIndex, question: Question, clock: Clock) -> tuple[Plan, FilledCache]:
