@@ -53,7 +53,7 @@ def _held(index: VideoIndex) -> dict[str, Any]:
 
 
 def _text(directory: str, held: dict[str, Any]) -> str:
-    from x2l.cli.report import size
+    from x2l.cli.texts import size
 
     video, recipe = held["video"], held["recipe"]
     verified = "every tensor is what was written" if held["verified"] else "no checksums, nothing is verified"

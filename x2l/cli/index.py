@@ -50,7 +50,7 @@ def index(video: str, out: str, jobs: int, follow: bool, idle: float, options: O
 
 
 def _index_video(video: str, out: str, options: Options) -> None:
-    from x2l.cli import report, setup
+    from x2l.cli import setup, texts
     from x2l.config.paths import local_path
     from x2l.storage import store
 
@@ -62,13 +62,13 @@ def _index_video(video: str, out: str, options: Options) -> None:
     kept = {**setup.remembered(recipe), **made.spec.recipe}
     store.save(replace(made, spec=replace(made.spec, recipe=kept)), out)
     if progress:
-        click.echo(report.index_text(made, out))
+        click.echo(texts.index_text(made, out))
 
 
 def _follow(video: str, out: str, idle_s: float, options: Options) -> None:
     from tqdm import tqdm
 
-    from x2l.cli import report, setup
+    from x2l.cli import setup, texts
     from x2l.config.paths import local_path
     from x2l.storage import store
     from x2l.video import follow
@@ -82,7 +82,7 @@ def _follow(video: str, out: str, idle_s: float, options: Options) -> None:
         for chunk in bar:
             bar.set_postfix_str(f"{chunk.end_s:.1f} s of video")
     if not options.quiet:
-        click.echo(report.index_text(store.load(out), out))
+        click.echo(texts.index_text(store.load(out), out))
 
 
 def _index_folder(folder: Path, out: Path, jobs: int, options: Options) -> None:

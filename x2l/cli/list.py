@@ -16,7 +16,7 @@ def list_videos(library: str, as_json: bool) -> None:
 
     Videos of one key are the same, indexed alike, and share an index.
     """
-    from x2l.cli import report
+    from x2l.cli import texts
     from x2l.config.paths import local_path
     from x2l.storage.library import Library
 
@@ -26,7 +26,7 @@ def list_videos(library: str, as_json: bool) -> None:
         return
     width = max(map(len, entries), default=0)
     for name, each in entries.items():
-        frames, took = f"{each.num_frames:,} frames", report.size(each.index_bytes)
+        frames, took = f"{each.num_frames:,} frames", texts.size(each.index_bytes)
         click.echo(f"{name:{width}}  {each.duration_s:8.1f} s  {frames:>13}  {took:>8}  {each.key[:8]}")
     taken = {each.key: each.index_bytes for each in entries.values()}
-    click.echo(f"{len(entries)} videos, {len(taken)} indices, {report.size(sum(taken.values()))}")
+    click.echo(f"{len(entries)} videos, {len(taken)} indices, {texts.size(sum(taken.values()))}")

@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
+from x2l.evaluation.figures.palette import COLOURS as COLOURS
+from x2l.evaluation.figures.palette import colour as colour
 from x2l.storage.files import write_bytes
 
 WIDTH = 9.0
@@ -26,9 +28,6 @@ SMALL = 8
 LINE_HEIGHT = 1.25 * SMALL / 72
 """Inches that a line of such text takes."""
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255")
-"""Told apart by the colour-blind. Source: Okabe and Ito 2008; its yellow, faint on white, and
-its black, the colour of intervals, give way to a wine red of Paul Tol's."""
 GREY = "#767676"
 
 _SETTINGS = {
@@ -62,10 +61,6 @@ def save(figure: Figure, out: Path, name: str) -> None:
         path = out / f"{name}.{suffix}"
         if not path.is_file() or path.read_bytes() != content.getvalue():
             write_bytes(path, content.getvalue())
-
-
-def colour(number: int) -> str:
-    return COLOURS[number % len(COLOURS)]
 
 
 def panels(num: int, most_across: int, height: float) -> tuple[Figure, list[SubplotSpec]]:

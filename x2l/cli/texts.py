@@ -1,4 +1,4 @@
-"""Reports of `ask` and `index`: text for people, plain data for `--json`."""
+"""What `ask` and `index` print: text for people, plain data for `--json`."""
 
 from __future__ import annotations
 
