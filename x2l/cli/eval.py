@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -58,3 +59,5 @@ def evaluate(
     indices = index_cache and cache_in(local_path(index_cache), int(index_cache_gb * 1e9))
     run(recipe, out, overrides, not quiet, size or "full", placed, indices or None)
     click.echo((out / "table.md").read_text(encoding="utf-8"))
+    if not quiet:
+        click.echo(f"See it: x2l report {shlex.quote(str(out))}", err=True)

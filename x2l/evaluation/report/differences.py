@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from markupsafe import Markup
 
@@ -15,9 +16,10 @@ from x2l.evaluation.report.runs import Runs
 from x2l.evaluation.report.timeline import timeline
 from x2l.evaluation.results import Line
 
-MOST_ANSWERS, MOST_CHUNKS = 12_000, 20_000
-"""Of about 200 bytes each: a page stays below ten megabytes."""
-LONGEST = 500
+MOST_BYTES, MOST_CHUNKS = 3_500_000, 12_000
+"""Of questions with their answers, and of chunks in time lines, which take 250 bytes each: a page stays below
+ten megabytes with the pictures."""
+LONGEST = 300
 """Characters of a text."""
 
 
@@ -64,7 +66,8 @@ class Differences:
 def differences(runs: Runs, progress: bool) -> Differences:
     """Where rows differ, with a time line of each answer, and pictures where the videos are found."""
     differing = sorted((lines for lines in runs.lines if _divided(lines)), key=_divided, reverse=True)
-    listed = differing[: MOST_ANSWERS // len(runs.rows)]
+    sizes = accumulate(map(_size, differing))
+    listed = [lines for lines, size in zip(differing, sizes, strict=True) if size <= MOST_BYTES]
     drawings, pictures = _Drawings(), Pictures(runs, listed, progress)
     asked = [_asked(lines, drawings, pictures) for lines in listed]
     left_out = {
@@ -121,6 +124,12 @@ def _divided(lines: Sequence[Line]) -> int:
 def _answer(line: Line) -> tuple[bool | None, str]:
     """The verdict and the words, without regard to case and punctuation."""
     return line["right"], " ".join(re.findall(r"\w+", line["prediction"].casefold()))
+
+
+def _size(lines: Sequence[Line]) -> int:
+    """Bytes that a question takes, about: its texts, and the tags around them."""
+    texts = [lines[0]["text"], lines[0]["gold"] or "", *(line["prediction"] + line["row"] for line in lines)]
+    return 400 + 300 * len(lines) + sum(len(_short(text).encode()) for text in texts)
 
 
 def _short(text: str) -> str:

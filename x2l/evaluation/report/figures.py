@@ -34,7 +34,7 @@ class Panel:
 
     title: str
     left: float
-    top: float
+    top: int
     chance: float
     marks: list[Mark]
 
@@ -44,8 +44,8 @@ class Figure:
     """Panels of equal size in pixels. Accuracy goes up in them, or else to the right, beside rows' names."""
 
     panels: list[Panel]
-    panel_width: float
-    panel_height: float
+    panel_width: int
+    panel_height: int
     goes_up: bool
 
     @property
@@ -53,11 +53,11 @@ class Figure:
         return max(panel.left for panel in self.panels) + self.panel_width + GAP / 2
 
     @property
-    def height(self) -> float:
+    def height(self) -> int:
         return max(panel.top for panel in self.panels) + self.panel_height + TICKS
 
     @property
-    def lefts_tops(self) -> list[tuple[float, float]]:
+    def lefts_tops(self) -> list[tuple[float, int]]:
         """Where the first panel of each line of panels begins."""
         return sorted({(self.panels[0].left, panel.top) for panel in self.panels})
 
@@ -73,7 +73,7 @@ def accuracy(summary: dict[str, Any]) -> Figure:
 def tradeoff(summary: dict[str, Any]) -> Figure:
     """Accuracy upwards, the share of the cache that is gone to the right."""
     rows = list(summary["rows"].values())
-    panels = _panels(summary, lambda i, group: rows[i]["cache_reduction"][group], 36, 320, 230, 3)
+    panels = _panels(summary, lambda i, group: rows[i]["cache_reduction"][group], 36.0, 320, 230, 3)
     return Figure(panels, 320, 230, goes_up=True)
 
 
@@ -86,8 +86,8 @@ def _panels(
     summary: dict[str, Any],
     at: Callable[[int, str], float],
     beside: float,
-    width: float,
-    height: float,
+    width: int,
+    height: int,
     most_across: int,
 ) -> list[Panel]:
     """The groups line by line; at: where the row of a number stands in a group."""

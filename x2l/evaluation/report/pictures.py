@@ -14,8 +14,8 @@ from x2l.scoring import best
 from x2l.storage.files import read_json
 from x2l.video import Sampling
 
-MOST = 500
-"""Of about 5,000 bytes each."""
+MOST = 300
+"""Of about 6,000 bytes each."""
 MOST_AT_ONCE = 4
 """Beside an answer."""
 
