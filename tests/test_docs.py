@@ -27,6 +27,7 @@ from x2l.cli import main
 from x2l.compressors.identity import Identity
 from x2l.data._release import Release
 from x2l.evaluation.claims import Claim
+from x2l.evaluation.exports import FORMATS
 from x2l.evaluation.recipe import Evaluation, _Keys
 from x2l.needles import backgrounds
 from x2l.needles.dataset import read_dataset
@@ -200,10 +201,17 @@ def test_an_evaluation_of_own_videos_follows_the_page(checkout, capsys):
     (checkout / "data" / "questions.json").write_text(blocks("json", EVALUATION)[0])
     for text in blocks("yaml", EVALUATION):
         (checkout / re.match(r"# (\S+)", text).group(1)).write_text(text)
-    assert len(commands(EVALUATION)) == 2
-    few = {"eval": ["--set", "base.sampling.num_frames=20"], "ask": ["--num-frames", "20"]}
+    options = {
+        "eval": ["--set", "base.sampling.num_frames=20", "--quiet"],
+        "report": ["--quiet"],
+        "export": [],
+        "ask": ["--num-frames", "20", "--quiet"],
+    }
+    assert [command[0] for command in commands(EVALUATION)] == list(options)
     for command in commands(EVALUATION):
-        assert main([*command, *few[command[0]], "--quiet"]) == 0
+        assert main([*command, *options[command[0]]]) == 0
+    assert (checkout / "runs" / "own" / "report.html").is_file()
+    assert [row[0].strip("`") for row in rows(EVALUATION, "| format | what")] == list(FORMATS)
     lines = [json.loads(line) for line in (checkout / "runs" / "own" / "results.jsonl").open()]
     asked = {line["question"]: (line["kind"], line["group"], line["num_options"]) for line in lines}
     assert asked == {"colour-0": ("colour", "detail", 3), "count-0": ("count", "count", 0)}

@@ -18,11 +18,13 @@ from x2l.cli.check import check
 from x2l.cli.compare import compare
 from x2l.cli.estimate import estimate
 from x2l.cli.eval import evaluate
+from x2l.cli.export import export
 from x2l.cli.fit import fit
 from x2l.cli.index import index
 from x2l.cli.list import list_videos
 from x2l.cli.methods import methods
 from x2l.cli.needles import needles
+from x2l.cli.report import report
 from x2l.cli.verify import verify
 from x2l.cli.web import web
 from x2l.errors import X2LError
@@ -43,19 +45,8 @@ def x2l() -> None:
 
 
 COMMANDS = (
-    ask,
-    chat,
-    web,
-    index,
-    list_videos,
-    check,
-    estimate,
-    verify,
-    methods,
-    needles,
-    evaluate,
-    compare,
-    fit,
+    *(ask, chat, web, index, list_videos, check, estimate, verify, methods, needles),
+    *(evaluate, report, compare, export, fit),
 )
 
 for command in COMMANDS:

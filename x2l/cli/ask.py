@@ -56,7 +56,7 @@ def ask(
         raise click.UsageError("--letters excludes --max-new-tokens, --temperature and --stop")
     from tqdm import tqdm
 
-    from x2l.cli import report, setup
+    from x2l.cli import setup, texts
     from x2l.cli.questions import questions_about
     from x2l.types import Question
 
@@ -65,7 +65,7 @@ def ask(
     is_shown = sys.stdout.isatty() if stream is None else stream
     if question is not None and is_shown and not (as_json or letters):
         shown = pipeline.ask(index, asked[0], on_text=partial(click.echo, nl=False), **generation)
-        click.echo("" if options.quiet else f"\n{report.cost_text(index, shown)}")
+        click.echo("" if options.quiet else f"\n{texts.cost_text(index, shown)}")
         return
     if letters:
         bar = tqdm(asked, "ask", unit="question", delay=1, disable=options.quiet)
@@ -73,13 +73,13 @@ def ask(
     else:
         answers = pipeline.ask_many(index, asked, progress=not options.quiet, **generation)
     if as_json and file:
-        text = json.dumps(report.answers_data(pipeline, index, asked, answers), indent=1)
+        text = json.dumps(texts.answers_data(pipeline, index, asked, answers), indent=1)
     elif as_json:
-        text = json.dumps(report.answer_data(pipeline, index, answers[0]), indent=1)
+        text = json.dumps(texts.answer_data(pipeline, index, answers[0]), indent=1)
     elif options.quiet:
         text = "\n".join(answer.text for answer in answers)
     elif file:
-        text = report.answers_text(asked, answers)
+        text = texts.answers_text(asked, answers)
     else:
-        text = report.answer_text(index, answers[0])
+        text = texts.answer_text(index, answers[0])
     click.echo(text)

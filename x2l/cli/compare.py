@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-_RUN = click.Path(exists=True, file_okay=False, path_type=Path)
+from x2l.cli.options import RUN
 
 
 @click.command(short_help="Two runs of x2l eval side by side, with paired differences.")
-@click.argument("one", type=_RUN)
-@click.argument("other", type=_RUN)
+@click.argument("one", type=RUN)
+@click.argument("other", type=RUN)
 @click.option("--rows", nargs=2, metavar="ROW ROW", help="Of ONE and of OTHER; by default those alike.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def compare(one: Path, other: Path, rows: tuple[str, str] | None, as_json: bool) -> None:

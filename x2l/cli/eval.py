@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -56,5 +57,8 @@ def evaluate(
     placed = {name: value for name, value in (("device", device), ("dtype", dtype)) if value is not None}
     indices = index_cache and cache_in(local_path(index_cache), int(index_cache_gb * 1e9))
     summary = run(recipe, out, overrides, not quiet, size or "full", placed, indices or None)
-    if summary is not None:  # of the processes that answer together, one speaks
-        click.echo((out / "table.md").read_text(encoding="utf-8"))
+    if summary is None:  # of the processes that answer together, one speaks
+        return
+    click.echo((out / "table.md").read_text(encoding="utf-8"))
+    if not quiet:
+        click.echo(f"See it: x2l report {shlex.quote(str(out))}", err=True)

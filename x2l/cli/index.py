@@ -63,7 +63,7 @@ def index(
 
 
 def _index_video(video: str, out: str, options: Options) -> None:
-    from x2l.cli import report, setup
+    from x2l.cli import setup, texts
     from x2l.config.paths import local_path
     from x2l.storage import store
 
@@ -75,13 +75,13 @@ def _index_video(video: str, out: str, options: Options) -> None:
     kept = {**setup.remembered(recipe), **made.spec.recipe}
     store.save(replace(made, spec=replace(made.spec, recipe=kept)), out)
     if progress:
-        click.echo(report.index_text(made, out))
+        click.echo(texts.index_text(made, out))
 
 
 def _follow(video: str, out: str, idle_s: float, max_waiting: int, options: Options) -> None:
     from tqdm import tqdm
 
-    from x2l.cli import report, setup
+    from x2l.cli import setup, texts
     from x2l.storage import store
     from x2l.video import follow, is_live, name_of
     from x2l.waiting import Waiting
@@ -99,7 +99,7 @@ def _follow(video: str, out: str, idle_s: float, max_waiting: int, options: Opti
     if waiting is not None and waiting.num_dropped:
         click.echo(f"x2l: warning: {video}: faster than the model{_lag(waiting)}", err=True)
     if not options.quiet:
-        click.echo(report.index_text(store.load(out), out))
+        click.echo(texts.index_text(store.load(out), out))
 
 
 def _lag(waiting: Waiting | None) -> str:

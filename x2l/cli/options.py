@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import click
@@ -119,10 +120,26 @@ def out_option(help: str) -> Callable:
     )
 
 
+def file_option(help: str) -> Callable:
+    """Decorator: adds --out FILE, or -o FILE, as `file`: a Path, or None where it was not given."""
+    return click.option(
+        "-o",
+        "--out",
+        "file",
+        metavar="FILE",
+        type=click.Path(dir_okay=False),
+        callback=lambda context, option, path: path and local_path(path),
+        help=help,
+    )
+
+
 def set_option(help: str) -> Callable:
     """Decorator: adds the repeatable --set KEY=VALUE as `assignments`."""
     return click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help=help)
 
+
+RUN = click.Path(exists=True, file_okay=False, path_type=Path)
+"""The type of an argument that is a folder of results."""
 
 verify_option = click.option(
     "--verify/--no-verify", default=True, help="Hold an index against its checksums; the default."

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from x2l.errors import X2LError
+from x2l.evaluation.columns import with_interval
 from x2l.evaluation.results import RUN, Line, counted
-from x2l.evaluation.table import markdown, signed, with_interval
+from x2l.evaluation.table import markdown, signed
 from x2l.evaluation.tally import ALL, Tally
 from x2l.storage.files import read_json
 

@@ -161,6 +161,7 @@ def _answer(row: Row, evaluation: Evaluation, index: VideoIndex, question: Quest
 
 
 def _line(row: Row, data: Data, video: str, question: Question, answer: Answer, index: VideoIndex) -> Line:
+    chunks = index.chunks
     spans = Annotated().score(question, index, row.pipeline.backbone)
     right = None if question.answer is None else data.is_right(answer.text, question)
     num_options = len(options_of(question))
@@ -180,6 +181,7 @@ def _line(row: Row, data: Data, video: str, question: Question, answer: Answer, 
         "is_clear": bool(right or num_options == 0 or names_an_option(answer.text, question)),
         "plan": list(answer.plan.ratios),
         "scores": answer.plan.scores and [float(f"{score:.6g}") for score in answer.plan.scores],
+        "bounds_s": [round(time_s, 3) for time_s in (*(c.start_s for c in chunks), chunks[-1].end_s)],
         "detailed_chunks": [span.chunk for span in answer.evidence],
         "gold_chunks": [] if spans is None else spans.nonzero().flatten().tolist(),
         "kv_tokens": answer.kv_tokens,

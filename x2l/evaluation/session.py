@@ -53,6 +53,7 @@ class Session:
             "asked": hashes,
             "recipe": evaluation.mapping,
             "num_answers": len(self.all_keys),
+            "videos": {item.name: _path_from(out, item.path) for item in items if item.path},
             "broken": [],
             "sessions": check_same(out, same).get("sessions", []),
         }
@@ -94,6 +95,12 @@ def check_same(out: Path, same: dict[str, Any]) -> dict[str, Any]:
                 f"{out}: holds results of another {name}, expected the same; choose another folder"
             )
     return there
+
+
+def _path_from(out: Path, video: Path) -> str:
+    """Within the folder of results, where it lies there: both may be moved together."""
+    whole, folder = video.absolute(), out.absolute()
+    return (whole.relative_to(folder) if whole.is_relative_to(folder) else whole).as_posix()
 
 
 def _weights(rows: list[Row]) -> dict[str, dict[str, Any]]:

@@ -50,24 +50,35 @@ def summarise(out: str | Path) -> dict[str, Any]:
     Raises X2LError if there are none.
     """
     out = Path(out)
-    run = read_json(out / RUN)
-    names = list(run["recipe"]["rows"])
-    lines = _answered_by_all(counted(out), names)
-    if not lines:
-        raise X2LError(f"{out}: no question is answered by every row yet, expected at least one")
-    claims = read_claims(run["recipe"].get("claims", []))
-    scored = [line for line in lines if line["right"] is not None]
-    summary = _of_lines(scored, names, claims) if scored else {}
-    num_unscored = (len(lines) - len(scored)) // len(names)
-    summary |= {"num_unscored": num_unscored, "broken": run.get("broken", []), **_of_run(run)}
+    summary = summary_of(out)
+    has_scored = "rows" in summary
     write_json(out / "summary.json", summary)
-    write_text(out / "table.md", table(summary) if scored else "\n".join(left_out(summary)))
-    if scored:
+    write_text(out / "table.md", table(summary) if has_scored else "\n".join(left_out(summary)))
+    if has_scored:
         draw(summary, out)
     return summary
 
 
-def _of_lines(lines: list[Line], names: list[str], claims: list[Claim]) -> dict[str, Any]:
+def summary_of(out: Path) -> dict[str, Any]:
+    """The summary of a run as its lines have it; nothing is written. Raises X2LError as `summarise` does."""
+    run = read_json(out / RUN)
+    names, lines = list(run["recipe"]["rows"]), answered(out)
+    scored = [line for line in lines if line["right"] is not None]
+    summary = of_lines(scored, names, read_claims(run["recipe"].get("claims", []))) if scored else {}
+    num_unscored = (len(lines) - len(scored)) // len(names)
+    return summary | {"num_unscored": num_unscored, "broken": run.get("broken", []), **_of_run(run)}
+
+
+def answered(out: Path) -> list[Line]:
+    """The lines of a run that count. Raises X2LError if there are none."""
+    lines = answered_by_all(counted(out), list(read_json(out / RUN)["recipe"]["rows"]))
+    if not lines:
+        raise X2LError(f"{out}: no question is answered by every row yet, expected at least one")
+    return lines
+
+
+def of_lines(lines: list[Line], names: list[str], claims: list[Claim]) -> dict[str, Any]:
+    """What follows from scored answers of the named rows to the same questions."""
     rows = {name: [line for line in lines if line["row"] == name] for name in names}
     tallies = {name: Tally(rows[name]) for name in names}
     asked = rows[names[0]]
@@ -124,7 +135,7 @@ def _of_run(run: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _answered_by_all(lines: Iterable[Line], names: list[str]) -> list[Line]:
+def answered_by_all(lines: Iterable[Line], names: list[str]) -> list[Line]:
     """Lines of the questions that every row has answered, in the order in which they were first asked."""
     by_key = {(line["asked"], line["row"]): line for line in lines}
     every = dict.fromkeys(asked for asked, _ in by_key)

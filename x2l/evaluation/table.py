@@ -5,49 +5,68 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 from x2l.broken import passed_over
+from x2l.evaluation.columns import columns, with_interval
 
 MOST_KINDS = 12
 """Columns that a page has room for."""
 
 
+class Table(NamedTuple):
+    """A table of texts: its head, and rows of as many cells."""
+
+    head: list[str]
+    rows: list[list[str]]
+
+
 def table(summary: dict[str, Any]) -> str:
-    """Rows by groups with their intervals, what is left of the cache, recall; then paired differences."""
-    groups, rows_of = list(summary["num_questions"]), summary["rows"]
-    counted = [f"{group} ({num})" for group, num in summary["num_questions"].items()]
-    head = ["row", *counted, "cache gone", "TTFT", "speed-up", "recall"]
-    rows = [_row(name, row, groups) for name, row in summary["rows"].items()]
-    chance = ["chance", *(f"{summary['chance'][group]:.2f}" for group in groups), *[""] * 4]
+    """The main table with its notes, claims, and further tables, as Markdown."""
+    claims = claims_table(summary["claims"])
     return "\n".join(
         [
-            *markdown(head, [*rows, chance]),
+            *markdown(*main_table(summary)),
             "",
-            *_notes(summary),
+            *notes(summary),
             "",
-            *_spaced(_all_tries(rows_of)),
-            *_spaced(_tries_by_label(rows_of)),
-            *_spaced(claims_table(summary["claims"])),
-            *_spaced(_by_kind(summary)),
-            *_spaced(
-                _by_label("by label", {name: row["accuracy_by_label"] for name, row in rows_of.items()})
-            ),
-            *_spaced(_sizes(summary)),
-            *_differences(summary, groups),
+            f"Recipe {summary['recipe_hash'][:12]}, {commit_of(summary)}, {summary['date']}, "
+            f"{', '.join(summary['devices'])}",
+            "",
+            *_spaced(tables_of_tries(summary)),
+            *([*claims, ""] if claims else []),
+            *_spaced(further_tables(summary)),
         ]
     )
 
 
-def _row(name: str, row: dict[str, Any], groups: list[str]) -> list[str]:
-    cells = [with_interval(row["accuracy"][group]) for group in groups]
-    ratio = row["ttft_ratio"]
-    ttft = [f"{ratio:.2f}x", f"{1 / ratio:.1f}x"]
-    recalled = "" if row["recall"] is None else f"{row['recall']:.2f}"
-    return [name, *cells, f"{100 * row['cache_reduction']['all']:.1f} %", *ttft, recalled]
+def main_table(summary: dict[str, Any], intervals: bool = True) -> Table:
+    """Rows by groups, with their intervals or without, what is left of the cache, time and recall; chance."""
+    shown = columns(summary)
+    rows = [
+        list(row) for row in zip(summary["rows"], *(column.texts(intervals) for column in shown), strict=True)
+    ]
+    chance = ["" if column.chance is None else column.spell(column.chance) for column in shown]
+    return Table(["row", *(column.heading for column in shown)], [*rows, ["chance", *chance]])
 
 
-def _notes(summary: dict[str, Any]) -> list[str]:
+def tables_of_tries(summary: dict[str, Any]) -> list[Table]:
+    """Accuracy where a question counts if every try at it is right; none where each has one try."""
+    tries = {name: row["all_tries"] for name, row in summary["rows"].items()}
+    if None in tries.values():
+        return []
+    by_label = {name: each["by_label"] for name, each in tries.items()}
+    return [_all_tries(tries), *_by_label("all tries right", by_label)]
+
+
+def further_tables(summary: dict[str, Any]) -> list[Table]:
+    """Accuracy by kind and by label, sizes of indices and paired differences, where there are any."""
+    by_label = {name: row["accuracy_by_label"] for name, row in summary["rows"].items()}
+    return [*_by_kind(summary), *_by_label("by label", by_label), *_sizes(summary), *_differences(summary)]
+
+
+def notes(summary: dict[str, Any]) -> list[str]:
+    """How to read the main table, and what it leaves out."""
     return [
         f"{summary['num_videos']} videos, the same questions in every row. [95 % intervals] resample videos "
         f"({summary['num_resamples']} resamples, seed {summary['seeds']['bootstrap']}).",
@@ -60,9 +79,6 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         *_over_groups(summary),
         *_unclear(summary["rows"]),
         *left_out(summary),
-        "",
-        f"Recipe {summary['recipe_hash'][:12]}, {commit_of(summary)}, {summary['date']}, "
-        f"{', '.join(summary['devices'])}",
     ]
 
 
@@ -91,17 +107,17 @@ def commit_of(summary: dict[str, Any]) -> str:
     return f"commit {commits}{' (dirty)' if summary['is_dirty'] else ''}" if commits else "no commit"
 
 
-def _by_kind(summary: dict[str, Any]) -> list[str]:
+def _by_kind(summary: dict[str, Any]) -> list[Table]:
     """Accuracy by kind of question; nothing where kinds are the groups, or too many for a table."""
     chance = summary["chance_by_kind"]
     if chance.keys() <= summary["num_questions"].keys() or len(chance) > MOST_KINDS:
         return []
     by_row = {name: row["accuracy_by_kind"] for name, row in summary["rows"].items()} | {"chance": chance}
     rows = [[name, *(f"{shares[kind]:.2f}" for kind in chance)] for name, shares in by_row.items()]
-    return markdown(["by kind", *chance], rows)
+    return [Table(["by kind", *chance], rows)]
 
 
-def _by_label(head: str, by_row: dict[str, dict[str, Any]]) -> list[str]:
+def _by_label(head: str, by_row: dict[str, dict[str, Any]]) -> list[Table]:
     """A line for each label, of which there may be many; nothing where questions have none.
 
     The mean of a label's groups stands behind a slash.
@@ -111,58 +127,47 @@ def _by_label(head: str, by_row: dict[str, dict[str, Any]]) -> list[str]:
         [f"{label} ({num})", *(_of_label(row[label]) for row in by_row.values())]
         for label, num in labels.items()
     ]
-    return markdown([f"{head}: of questions / of groups", *by_row], rows) if rows else []
+    return [Table([f"{head}: of questions / of groups", *by_row], rows)] if rows else []
 
 
 def _of_label(label: dict[str, Any]) -> str:
     return f"{with_interval(label['accuracy'])} / {label['macro_accuracy']['mean']:.2f}"
 
 
-def _tries_by_label(rows: dict[str, Any]) -> list[str]:
-    by_row = {name: row["all_tries"] for name, row in rows.items()}
-    if None in by_row.values():
-        return []
-    return _by_label("all tries right", {name: tries["by_label"] for name, tries in by_row.items()})
-
-
-def _sizes(summary: dict[str, Any]) -> list[str]:
+def _sizes(summary: dict[str, Any]) -> list[Table]:
     """What an index takes in memory and on disk; nothing where results of earlier versions do not tell."""
     sizes = {name: row.get("index_bytes") for name, row in summary["rows"].items()}
     if not all(sizes.values()):
         return []
     largest = max(sizes.values())
     rows = [[name, f"{size / 1e6:.2f}", f"{size / largest:.2f}x"] for name, size in sizes.items()]
-    return markdown(["index", "MB a video", "of the largest"], rows)
+    return [Table(["index", "MB a video", "of the largest"], rows)]
 
 
-def _all_tries(rows: dict[str, Any]) -> list[str]:
-    """Accuracy where a question counts if every try at it is right; nothing where each has one try."""
-    by_row = {name: row["all_tries"] for name, row in rows.items()}
-    if None in by_row.values():
-        return []
+def _all_tries(by_row: dict[str, Any]) -> Table:
     groups = [f"{group} ({num})" for group, num in next(iter(by_row.values()))["num_questions"].items()]
     rows = [
         [name, *map(with_interval, [*tries["accuracy"].values(), tries["macro_accuracy"]])]
         for name, tries in by_row.items()
     ]
-    return markdown(["all tries right", *groups, "mean of groups"], rows)
+    return Table(["all tries right", *groups, "mean of groups"], rows)
 
 
 def claims_table(claims: list[dict[str, Any]]) -> list[str]:
     """The lines of a table of judged claims; none without claims."""
     rows = [
-        [claim["say"], _number(claim), claim["bar"], "yes" if claim["holds"] else "**no**"]
+        [claim["say"], measured(claim), claim["bar"], "yes" if claim["holds"] else "**no**"]
         for claim in claims
     ]
     return markdown(["claim", "measured", "bar", "holds"], rows) if rows else []
 
 
-def _spaced(lines: list[str]) -> list[str]:
-    return [*lines, ""] if lines else []
+def _spaced(tables: list[Table]) -> list[str]:
+    return [line for each in tables for line in (*markdown(*each), "")]
 
 
-def _number(claim: dict[str, Any]) -> str:
-    """To two digits; to three where two would not tell the number from its bar."""
+def measured(claim: dict[str, Any]) -> str:
+    """What was measured, to two digits; to three where two would not tell the number from its bar."""
     if claim["value"] is None:
         return "nothing to measure"
     bars, judged = _bars(claim), [claim["value"], *(claim["interval"] or [])[:1]]
@@ -175,19 +180,13 @@ def _bars(claim: dict[str, Any]) -> list[float]:
     return [float(number) for number in re.findall(r"-?\d+(?:\.\d+)?", claim["bar"])]
 
 
-def _differences(summary: dict[str, Any], groups: list[str]) -> list[str]:
-    pairs = combinations(summary["rows"], 2)
+def _differences(summary: dict[str, Any]) -> list[Table]:
+    groups, pairs = list(summary["num_questions"]), combinations(summary["rows"], 2)
     rows = [
         [f"{name} - {other}", *(signed(summary["differences"][name][other][group]) for group in groups)]
         for name, other in pairs
     ]
-    return [*markdown(["paired difference", *groups], rows), ""] if rows else []
-
-
-def with_interval(value: dict[str, Any], digits: int = 2) -> str:
-    """A mean and its interval: "0.50 [0.40, 0.60]"."""
-    low, high = value["interval"]
-    return f"{value['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return [Table(["paired difference", *groups], rows)] if rows else []
 
 
 def signed(value: dict[str, Any]) -> str:

@@ -17,8 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
-from x2l.drawing.palette import COLOURS
+from x2l.drawing.palette import COLOURS as COLOURS
 from x2l.drawing.palette import GREY as GREY
+from x2l.drawing.palette import colour as colour
 from x2l.storage.files import write_bytes
 
 WIDTH = 9.0
@@ -59,10 +60,6 @@ def save(figure: Figure, out: Path, name: str) -> None:
         path = out / f"{name}.{suffix}"
         if not path.is_file() or path.read_bytes() != content.getvalue():
             write_bytes(path, content.getvalue())
-
-
-def colour(number: int) -> str:
-    return COLOURS[number % len(COLOURS)]
 
 
 def panels(num: int, most_across: int, height: float) -> tuple[Figure, list[SubplotSpec]]:

@@ -1,0 +1,106 @@
+"""The page of a report."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from x2l.evaluation.columns import columns
+from x2l.evaluation.report import figures
+from x2l.evaluation.report.differences import differences
+from x2l.evaluation.report.runs import Runs, read_runs
+from x2l.evaluation.report.templates import rendered, verbatim
+from x2l.evaluation.report.timeline import level, shade
+from x2l.evaluation.summary import HASHES
+from x2l.evaluation.table import commit_of, further_tables, left_out, measured, notes, signed, tables_of_tries
+from x2l.storage.files import write_text
+from x2l.types import DROPPED
+
+
+def write_report(runs: Sequence[Path], out: Path, progress: bool = False) -> None:
+    """Write one run, or several on the questions that all have answered, as one HTML file below 10 MB.
+
+    Raises X2LError if a folder holds no run, no question is answered by all, or the file cannot be written.
+    """
+    write_text(out, page(read_runs(runs), progress))
+
+
+def page(runs: Runs, progress: bool = False) -> str:
+    """The HTML, with everything that it shows in it."""
+    summary = runs.summary
+    is_scored = "rows" in summary
+    differing = differences(runs, progress)
+    return rendered(
+        "page.html",
+        title=runs.title,
+        style=verbatim("style.css"),
+        script=verbatim("page.js"),
+        rows=[{"name": name, **figures.look(i)} for i, name in enumerate(runs.rows)],
+        num_videos=len({lines[0]["video"] for lines in runs.lines}),
+        num_questions=len(runs.lines),
+        claims=[claim | {"measured": measured(claim)} for claim in runs.claims],
+        columns=columns(summary) if is_scored else [],
+        notes=notes(summary) if is_scored else left_out(summary),
+        figures={"accuracy": figures.accuracy(summary), "tradeoff": figures.tradeoff(summary)}
+        if is_scored
+        else {},
+        own_figures=_own_figures(runs),
+        tables=[*tables_of_tries(summary), *further_tables(summary)] if is_scored else [],
+        differing=differing,
+        gaps=_gaps(summary) if is_scored else {},
+        levels=_levels(runs),
+        sources={name: _source(each) for name, each in runs.summaries.items()},
+        recipes={
+            name: yaml.safe_dump(each["recipe"], sort_keys=False) for name, each in runs.summaries.items()
+        },
+    )
+
+
+def _gaps(summary: dict[str, Any]) -> dict[str, list[list[str]]]:
+    """By group, what the row of a number gains over that of another."""
+    rows, differences_of = list(summary["rows"]), summary["differences"]
+    return {
+        group: [
+            ["" if one == other else signed(differences_of[one][other][group]) for other in rows]
+            for one in rows
+        ]
+        for group in summary["num_questions"]
+    }
+
+
+def _levels(runs: Runs) -> list[tuple[str, float | None]]:
+    """Levels that chunks are on, and how dark each is drawn."""
+    ratios = {ratio for lines in runs.lines for line in lines for ratio in line["plan"]}
+    return [
+        (level(ratio), shade(ratio)) for ratio in sorted(ratios, key=lambda ratio: (ratio == DROPPED, ratio))
+    ]
+
+
+def _source(summary: dict[str, Any]) -> dict[str, str]:
+    """Where the numbers of a run come from."""
+    seeds, weights = summary["seeds"], dict.fromkeys(map(str, summary["backbones"].values()))
+    return {
+        "commit": commit_of(summary),
+        "date": f"{summary['date']}, {summary['num_sessions']} sessions",
+        "devices": f"{', '.join(summary['devices'])}, {summary['num_threads']} threads",
+        "versions": ", ".join(f"{name} {number}" for name, number in summary["versions"].items()),
+        "seeds": ", ".join(f"{name} {seed}" for name, seed in seeds.items() if seed is not None),
+        "weights": ", ".join(weights),
+        **{name.replace("_", " "): summary[name] for name in HASHES},
+    }
+
+
+def _own_figures(runs: Runs) -> dict[str, str]:
+    """The figures that recipes ask for, as data URLs, where the runs have drawn them."""
+    drawn = {}
+    for name, folder in runs.folders.items():
+        kind = (runs.summaries[name]["recipe"].get("figure") or {}).get("kind")
+        if kind and (path := folder / f"{kind}.svg").is_file():
+            drawn[f"{name}: {kind}"] = (
+                f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}"
+            )
+    return drawn
