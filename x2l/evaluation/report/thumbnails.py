@@ -32,11 +32,11 @@ def thumbnails(moments: Iterable[Moment], progress: bool) -> dict[Moment, str]:
     by_video: dict[tuple[Path, Sampling], list[Moment]] = {}
     for moment in moments:
         by_video.setdefault(moment[:2], []).append(moment)
-    pictures = {}
+    pictures, small = {}, partial(thumbnail, longest=LONGEST)
     for of_video in tqdm(by_video.values(), "pictures", unit="video", delay=1, disable=not progress):
         try:
             pictures |= zip(
-                of_video, map(partial(thumbnail, longest=LONGEST), _frames(of_video)), strict=True
+                of_video, map(small, _frames(of_video)), strict=True
             )
         except (X2LError, OSError):
             continue
