@@ -31,7 +31,7 @@ class Losses(lightning.Callback):
 
 def main(quick: bool) -> tuple[list[float], X2LModule]:
     """Train; returns the losses, and the module, whose pipeline answers with the adapters."""
-    num_steps, scenes = (3, [2, 2]) if quick else (24, [4, 6])
+    num_steps, scenes = (3, [2, 2]) if quick else (12, [4, 6])
     lightning.seed_everything(0, verbose=False)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     # What is trained is the pipeline that answers: the same recipe, the same lines.
