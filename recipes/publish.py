@@ -3,16 +3,19 @@
     x2l eval recipes/table1.yaml --out runs/table1
     python recipes/publish.py runs/table1
 
-Without a run it writes them anew. A run's folder must have its recipe's name.
+Without a run it writes them anew, and draws the figures of all results again. A run's folder must have its
+recipe's name.
 """
 
 import shutil
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from x2l.config.settings import read_settings
 from x2l.errors import X2LError
+from x2l.evaluation.figures import draw
 from x2l.evaluation.recipe import Evaluation
 from x2l.evaluation.results import RUN, counted
 from x2l.evaluation.table import claims_table, commit_of, markdown
@@ -25,38 +28,49 @@ FRONT = FOLDER.parent / "docs" / "results.md"
 BEGIN, END = "<!-- recipes/results/spine.md -->", "<!-- end -->"
 INTRODUCTION = """# Recipes
 
-One file per table or figure of the paper that compares methods (Table 5, which compares two protocols of
-evaluation, has none), and some of our own. Files with rows are measured by `x2l eval`, the others are
-trained by `x2l fit`. Those of published benchmarks lie in `benchmarks/` and have [a page of their
-own](../docs/benchmarks.md).
+Each table and figure of the paper that compares methods is a recipe here: a YAML file with the rows, the
+questions and the claims that the numbers must bear out. (Table 5 compares two protocols of evaluation and
+has none.) Some further recipes answer questions of our own. `x2l eval` measures the files with rows, `x2l
+fit` trains the others. [How to reproduce the paper](../docs/reproducing.md) is the way in; recipes of
+published benchmarks lie in `benchmarks/` and have [a page of their own](../docs/benchmarks.md).
+
+Everything here is measured on x2l-tiny, the model in the package, and on videos that are drawn from a seed.
+It tests the method. It does not repeat the paper's numbers, which need Video-XL-7B and MLVU.
 """
 READING = """
 Times are those of the runs below, on two CPU cores that other work shared.
 
-`x2l eval` writes every answer, a summary, the table and its figures; stopped, it goes on where it was.
-`--set` overrides a field, such as `--set base.backbone.name=video_xl --set base.backbone.model=FOLDER` for
-another backbone (one without VSTs also takes `--set base.compressor.name=mean_pool`); `--quick` takes two
-minutes and `--smoke` ten seconds. The tables share their videos in `runs/needles24`, which the first one
-writes. What is asked of which videos is shown [on a page of its own](../docs/needles.md), and so are [all
-keys of these files](../docs/evaluation.md).
+## How to run them
 
-`train_tiny.yaml` is the training of the embedded model, `train_dual_encoder.yaml` that of its relevance
-oracle; `post_training_4k.yaml` and `lora.yaml` train the model further; `train_plain.yaml` and
-`vst_from_qwen2.yaml` train a model without VSTs and give it some ([how](../docs/post_training.md)).
-Whether another run of `train_tiny.yaml` gives these accuracies within 0.03 is not checked.
+`x2l eval` writes every answer, a summary, the table and its figures. A run that was stopped goes on where
+it was. `--quick` takes two minutes and `--smoke` ten seconds. `--set` overrides any field: another backbone
+is `--set base.backbone.name=video_xl --set base.backbone.model=FOLDER`, and one without VSTs also takes
+`--set base.compressor.name=mean_pool`. [All keys](../docs/evaluation.md) of these files are on a page of
+their own. The tables share their videos in `runs/needles24`, which the first one writes.
 
-The numbers below are copied from those runs by `python recipes/publish.py RUN ...`. Intervals are 95 % and
-resample videos. A claim holds if its point estimate reaches the bar; "clearly" asks for a gap of 0.15 or
-more whose paired interval excludes 0, "above 0 with its interval" for that interval alone.
+`train_tiny.yaml` trains the embedded model and `train_dual_encoder.yaml` its relevance oracle.
+`post_training_4k.yaml` and `lora.yaml` train that model further. `train_plain.yaml` trains a model without
+VSTs, to which `vst_from_qwen2.yaml` gives some ([how](../docs/post_training.md)). Whether another run of
+`train_tiny.yaml` gives these accuracies within 0.03 is not checked.
 
-What to know when reading them: the paper's models are not here, x2l-tiny is; it was trained on videos of
-this kind, with other footage and seeds. The dual encoder was trained on the words of these questions, where
-the paper's SigLIP was not. Scenes last 10 s and a chunk is 10 frames at one per second, so every chunk is
-exactly one scene, unless a row says otherwise (some of chunk_size and control do). Rows with VSTs keep the
-first and the last chunk at 2x, "uniform" ones too. The exceptions: `edge_ratio` says otherwise (chunk_size,
-table6, "VSTs 8x" of control), and `gist_ratio: 0` drops every chunk that was not chosen, the ends too ("gold
-chunk alone 2x" of table1). The annotated oracle knows where details, pairs and
-questions of order are seen; for the others it re-loads nothing.
+## How to read them
+
+* **Intervals** are 95 % and resample videos.
+* **A claim holds** if its point estimate reaches the bar. "Clearly" asks for a gap of 0.15 or more whose
+  paired interval excludes 0; "above 0 with its interval" asks for that interval alone. Claims that do not
+  hold stay, in bold; [limits](../docs/limits.md) has them with their reasons.
+* **Model and videos.** x2l-tiny was trained on videos of this kind, with other footage and seeds. The dual
+  encoder was trained on the words of these questions, where the paper's SigLIP was not. [What is asked of
+  which videos](../docs/needles.md).
+* **Chunks.** Scenes last 10 s and a chunk is 10 frames at one per second, so every chunk is exactly one
+  scene, unless a row says otherwise (some of chunk_size and control do).
+* **Ends.** Rows with VSTs keep the first and the last chunk at 2x, "uniform" ones too. The exceptions:
+  `edge_ratio` says otherwise (chunk_size, table6, "VSTs 8x" of control), and `gist_ratio: 0` drops every
+  chunk that was not chosen, the ends too ("gold chunk alone 2x" of table1).
+* **The annotated oracle** knows where details, pairs and questions of order are seen; for the others it
+  re-loads nothing.
+
+The numbers are copied from the runs by `python recipes/publish.py RUN ...`.
 """
 FITS = {
     "lora": "lora",
@@ -129,15 +143,20 @@ def publish(run: Path) -> None:
     data = Evaluation.load(recipe_of(run)).mapping["data"]
     recipe = summary["recipe"] | {"data": data}
     write_json(RESULTS / f"{run.name}.json", summary | {"recipe": recipe})
-    for path in run.iterdir():
-        if path.name == "table.md":
-            shutil.copy(path, RESULTS / f"{run.name}.md")
-        elif path.suffix in (".png", ".svg"):
-            shutil.copy(path, RESULTS / f"{run.name}-{path.name}")
+    shutil.copy(run / "table.md", RESULTS / f"{run.name}.md")
+    redraw(RESULTS / f"{run.name}.json")
     for training in trainings(recipe):
         for file in (TRAINING, "val.jsonl"):
             if (training / file).is_file():
                 shutil.copy(training / file, RESULTS / f"{run.name}-{training.name}-{file}")
+
+
+def redraw(summary: Path) -> None:
+    """Draw the figures of a published summary beside it."""
+    with TemporaryDirectory() as folder:
+        draw(read_json(summary), Path(folder))
+        for path in Path(folder).iterdir():
+            shutil.copy(path, RESULTS / f"{summary.stem}-{path.name}")
 
 
 def trainings(recipe: dict[str, Any]) -> list[Path]:
@@ -220,5 +239,7 @@ if __name__ == "__main__":
         sys.exit(2)
     for given in sys.argv[1:]:
         publish(Path(given))
+    for summary in sorted(RESULTS.glob("*.json")) if len(sys.argv) == 1 else ():
+        redraw(summary)
     (FOLDER / "README.md").write_text(readme())
     FRONT.write_text(front())

@@ -48,7 +48,7 @@ STOCK = FOLDER / "llava_next_video"
 PAGE = ROOT / "docs" / "bring_your_own_model.md"
 NEEDLES, EVALUATION = ROOT / "docs" / "needles.md", ROOT / "docs" / "evaluation.md"
 POST_TRAINING, CONTRIBUTING = ROOT / "docs" / "post_training.md", ROOT / "CONTRIBUTING.md"
-INDEX = ROOT / "docs" / "index.md"
+INDEX = ROOT / "docs" / "indexing.md"
 WEIGHING, ORACLES = ROOT / "docs" / "weighing_and_passes.md", ROOT / "docs" / "oracles.md"
 FOLLOWED = {PAGE, INDEX, NEEDLES, EVALUATION, POST_TRAINING, WEIGHING, ORACLES}
 FOLLOWED |= {
@@ -56,6 +56,17 @@ FOLLOWED |= {
 }
 BENCHMARKS = ROOT / "docs" / "benchmarks.md"
 FOLLOWED |= {BENCHMARKS}
+NEWCOMERS = (
+    "README",
+    "concepts",
+    "bring_your_own_oracle",
+    "bring_your_own_benchmark",
+    "memory",
+    "reproducing",
+)
+FOLLOWED |= {
+    ROOT / "docs" / f"{name}.md" for name in (*NEWCOMERS, "troubleshooting", "faq")
+}  # in test_site.py
 
 
 def blocks(language: str, page: Path = PAGE) -> list[str]:

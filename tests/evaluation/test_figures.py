@@ -162,6 +162,25 @@ def test_no_text_covers_another_or_leaves_the_picture(make):
     assert not any(one.padded(0, -3).overlaps(other.padded(0, -3)) for one, other in combinations(shown, 2))
 
 
+@pytest.mark.parametrize("name", ["spine", "table1", "table2"])
+def test_no_two_lines_to_labels_cross(name):
+    summary = json.loads((RECIPES / "results" / f"{name}.json").read_text())
+    for axes in laid_out(tradeoff.figure, summary).axes:
+        lines = [line.get_xydata() for line in axes.lines if line.get_xdata()[-1] == style.LINE_END]
+        assert len(lines) == len(summary["rows"])
+        assert not any(cross(*pair) for pair in combinations(lines, 2))
+
+
+def cross(one, other) -> bool:
+    """Whether the ends of each segment lie on both sides of the other."""
+
+    def side(segment, point):
+        (along_x, along_y), (x, y) = segment[1] - segment[0], point - segment[0]
+        return along_x * y - along_y * x
+
+    return all(side(a, b[0]) * side(a, b[1]) < -1e-12 for a, b in ((one, other), (other, one)))
+
+
 def test_values_that_coincide_are_spread_out():
     spread = style.spread_out(np.array([0.5, 1.0, 0.5, 0.0, 0.98]), 0.1)
     assert np.diff(np.sort(spread)).min() >= 0.1 - 1e-9 and spread.min() >= 0 and spread.max() <= 1

@@ -28,6 +28,8 @@ SMALL = 8
 """Points of text inside a panel."""
 LINE_HEIGHT = 1.25 * SMALL / 72
 """Inches that a line of such text takes."""
+LINE_END = 1.06
+"""Where the line to a label ends, in widths of the panel."""
 
 _SETTINGS = {
     "axes.linewidth": 0.6,
@@ -76,16 +78,32 @@ Label = tuple[str, str, int | float, int | float]
 
 
 def label_beside(axes: Axes, height: float, labels: Sequence[Label]) -> None:
-    """Labels in a column to the right of a panel, each with a line from its point.
+    """Labels in a column to the right of a panel, each with a line from its point; no two lines cross.
 
     height: of the panel in inches, whose limits must be set; y goes from 0 to 1.
     """
-    label_ys = spread_out(np.array([y for *_, y in labels], dtype=float), LINE_HEIGHT / height)
-    for (text, own_colour, x, y), label_y in zip(labels, label_ys.tolist(), strict=True):
-        start = axes.transLimits.transform((x, y))
-        ends = zip(start, (1.06, label_y), strict=True)
+    starts = np.array([axes.transLimits.transform((x, y)) for *_, x, y in labels])
+    label_ys = uncrossed(starts, spread_out(starts[:, 1], LINE_HEIGHT / height), LINE_END)
+    for (text, own_colour, *_), start, label_y in zip(labels, starts, label_ys.tolist(), strict=True):
+        ends = zip(start, (LINE_END, label_y), strict=True)
         axes.plot(*ends, transform=axes.transAxes, color=own_colour, linewidth=0.6, clip_on=False)
-        axes.text(1.08, label_y, text, transform=axes.transAxes, fontsize=SMALL, va="center")
+        axes.text(LINE_END + 0.02, label_y, text, transform=axes.transAxes, fontsize=SMALL, va="center")
+
+
+def uncrossed(
+    starts: Float[np.ndarray, "lines 2"], end_ys: Float[np.ndarray, " lines"], end_x: float
+) -> Float[np.ndarray, " lines"]:
+    """Heights where lines end, exchanged until none cross: of two that do, the exchanged ones are shorter."""
+    lengths = np.hypot(end_x - starts[:, :1], end_ys - starts[:, 1:])  # of each line, to each end
+    ends = np.arange(len(starts))
+    while True:
+        now = lengths[np.arange(len(ends)), ends]
+        exchanged = lengths[:, ends]
+        gains = now[:, None] + now - exchanged - exchanged.T
+        i, j = np.unravel_index(gains.argmax(), gains.shape)
+        if gains[i, j] < 1e-9:
+            return end_ys[ends]
+        ends[[i, j]] = ends[[j, i]]
 
 
 def spread_out(values: Float[np.ndarray, " labels"], gap: float) -> Float[np.ndarray, " labels"]:
