@@ -66,9 +66,7 @@ def compressor(sample: Sample) -> Figure:
     levels = {1: np.ones(num)} | {
         ratio: chunk.levels[ratio].materialise().counts.numpy() for ratio in sample.index.ratios
     }
-    names = [
-        f"{'no' if ratio == 1 else f'{ratio}x'}: {len(counts)} tokens" for ratio, counts in levels.items()
-    ]
+    names = [f"{ratio}x: {len(counts)} tokens" for ratio, counts in levels.items()]
     drawn, axes = rows(names, width=num, height=1.6)
     for row, (ratio, counts) in enumerate(levels.items()):
         for start, count in zip(np.cumsum(counts) - counts, counts, strict=True):

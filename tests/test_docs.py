@@ -176,7 +176,8 @@ def test_every_page_is_followed_and_its_links_lead_somewhere():
             assert target.exists(), f"{page.name}: {link}"
             if anchor:
                 heads = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.M)
-                assert anchor in {head.lower().replace(" ", "-") for head in heads}, f"{page.name}: {link}"
+                slugs = {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+                assert anchor in slugs, f"{page.name}: {link}"
 
 
 def sample_script():

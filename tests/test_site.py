@@ -88,7 +88,7 @@ def test_the_benchmark_of_the_page_is_measured(checkout, capsys):
     written(page, checkout)
     video = small_video(checkout / "data")
     record = {
-        "video": video.name,
+        "video": f"videos/{video.name}",
         "ask": "Is it day?",
         "choices": ["yes", "no"],
         "right": "no",
