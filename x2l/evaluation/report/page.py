@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from x2l.evaluation.report.timeline import level, shade
 from x2l.evaluation.summary import HASHES
 from x2l.evaluation.table import commit_of, further_tables, left_out, measured, notes, signed, tables_of_tries
 from x2l.storage.files import write_text
-from x2l.types import DROPPED
 
 
 def write_report(runs: Sequence[Path], out: Path, progress: bool = False) -> None:
@@ -31,9 +31,7 @@ def write_report(runs: Sequence[Path], out: Path, progress: bool = False) -> Non
 
 def page(runs: Runs, progress: bool = False) -> str:
     """The HTML, with everything that it shows in it."""
-    summary = runs.summary
-    is_scored = "rows" in summary
-    differing = differences(runs, progress)
+    recipes = {run: each["recipe"] for run, each in runs.summaries.items()}
     return rendered(
         "page.html",
         title=runs.title,
@@ -43,21 +41,26 @@ def page(runs: Runs, progress: bool = False) -> str:
         num_videos=len({lines[0]["video"] for lines in runs.lines}),
         num_questions=len(runs.lines),
         claims=[claim | {"measured": measured(claim)} for claim in runs.claims],
-        columns=columns(summary) if is_scored else [],
-        notes=notes(summary) if is_scored else left_out(summary),
-        figures={"accuracy": figures.accuracy(summary), "tradeoff": figures.tradeoff(summary)}
-        if is_scored
-        else {},
         own_figures=_own_figures(runs),
-        tables=[*tables_of_tries(summary), *further_tables(summary)] if is_scored else [],
-        differing=differing,
-        gaps=_gaps(summary) if is_scored else {},
+        differing=differences(runs, progress),
         levels=_levels(runs),
-        sources={name: _source(each) for name, each in runs.summaries.items()},
-        recipes={
-            name: yaml.safe_dump(each["recipe"], sort_keys=False) for name, each in runs.summaries.items()
-        },
+        sources={run: _source(each) for run, each in runs.summaries.items()},
+        recipes={run: yaml.safe_dump(recipe, sort_keys=False) for run, recipe in recipes.items()},
+        **_numbers(runs.summary),
     )
+
+
+def _numbers(summary: dict[str, Any]) -> dict[str, Any]:
+    """What follows from right and wrong answers; notes alone where no question has a right one."""
+    if "rows" not in summary:
+        return {"columns": [], "notes": left_out(summary), "figures": {}, "tables": [], "gaps": {}}
+    return {
+        "columns": columns(summary),
+        "notes": notes(summary),
+        "figures": {"accuracy": figures.accuracy(summary), "tradeoff": figures.tradeoff(summary)},
+        "tables": [*tables_of_tries(summary), *further_tables(summary)],
+        "gaps": _gaps(summary),
+    }
 
 
 def _gaps(summary: dict[str, Any]) -> dict[str, list[list[str]]]:
@@ -73,20 +76,19 @@ def _gaps(summary: dict[str, Any]) -> dict[str, list[list[str]]]:
 
 
 def _levels(runs: Runs) -> list[tuple[str, float | None]]:
-    """Levels that chunks are on, and how dark each is drawn."""
+    """Levels that chunks are on, and how dark each is drawn; last those that are left out."""
     ratios = {ratio for lines in runs.lines for line in lines for ratio in line["plan"]}
-    return [
-        (level(ratio), shade(ratio)) for ratio in sorted(ratios, key=lambda ratio: (ratio == DROPPED, ratio))
-    ]
+    return [(level(ratio), shade(ratio)) for ratio in sorted(ratios, key=lambda x: x or math.inf)]
 
 
 def _source(summary: dict[str, Any]) -> dict[str, str]:
-    """Where the numbers of a run come from."""
+    """Where the numbers of a run come from; date and versions are those of its last session."""
     seeds, weights = summary["seeds"], dict.fromkeys(map(str, summary["backbones"].values()))
+    num_sessions, num_threads = summary["num_sessions"], summary["num_threads"]
     return {
         "commit": commit_of(summary),
-        "date": f"{summary['date']}, {summary['num_sessions']} sessions",
-        "devices": f"{', '.join(summary['devices'])}, {summary['num_threads']} threads",
+        "date": f"{summary['date']}, session {num_sessions} of the run",
+        "devices": f"{', '.join(summary['devices'])}; threads of the CPU: {num_threads}",
         "versions": ", ".join(f"{name} {number}" for name, number in summary["versions"].items()),
         "seeds": ", ".join(f"{name} {seed}" for name, seed in seeds.items() if seed is not None),
         "weights": ", ".join(weights),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from x2l.evaluation.report.runs import Runs
 from x2l.evaluation.report.thumbnails import Moment, thumbnails
 from x2l.evaluation.report.timeline import span
 from x2l.evaluation.results import RUN, Line
+from x2l.recipe import Recipe
 from x2l.scoring import best
 from x2l.storage.files import read_json
 from x2l.video import Sampling
@@ -31,9 +33,7 @@ class Pictures:
     """
 
     def __init__(self, runs: Runs, questions: Sequence[Sequence[Line]], progress: bool):
-        self._samplings = {
-            row: Sampling(**recipe.get("sampling", {})) for row, recipe in runs.recipes.items()
-        }
+        self._samplings = {row: _sampling(recipe) for row, recipe in runs.recipes.items()}
         self._videos = {name: _videos(folder) for name, folder in runs.folders.items()}
         wanted = dict.fromkeys(
             moment
@@ -74,6 +74,10 @@ class Pictures:
 def _videos(folder: Path) -> dict[str, Path]:
     """Where the videos of a run are; runs of earlier versions do not tell."""
     return {name: folder / path for name, path in read_json(folder / RUN).get("videos", {}).items()}
+
+
+def _sampling(recipe: dict[str, Any]) -> Sampling:
+    return Recipe.from_mapping({"sampling": recipe.get("sampling", {})}).sampling
 
 
 def _gold(line: Line) -> list[int]:
