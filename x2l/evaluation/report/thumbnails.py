@@ -35,9 +35,7 @@ def thumbnails(moments: Iterable[Moment], progress: bool) -> dict[Moment, str]:
     pictures, small = {}, partial(thumbnail, longest=LONGEST)
     for of_video in tqdm(by_video.values(), "pictures", unit="video", delay=1, disable=not progress):
         try:
-            pictures |= zip(
-                of_video, map(small, _frames(of_video)), strict=True
-            )
+            pictures |= zip(of_video, map(small, _frames(of_video)), strict=True)
         except (X2LError, OSError):
             continue
     return pictures
