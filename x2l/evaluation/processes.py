@@ -102,10 +102,10 @@ class Group(Processes):
         return {name: text for of_one in every for name, text in of_one.items()}
 
     def fails_first(self) -> bool:
-        """Whether no other process has failed before, as far as can be known."""
+        """Whether no other process has failed before: without a store, the one that held it has."""
         with suppress(RuntimeError):
             return self._store.add("failed", 1) == 1
-        return True
+        return False
 
     def _wait(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         with _ending_with_others():
