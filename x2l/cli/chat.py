@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -40,11 +41,10 @@ def chat(source: str, video: str | None, generation: dict[str, Any], verify: boo
 
 def _lines():
     """Lines as they are typed, until nothing is."""
-    stdin = click.get_text_stream("stdin")
     while True:
-        if stdin.isatty():
+        if sys.stdin.isatty():
             click.echo("> ", nl=False)
-        if not (text := stdin.readline().strip()):
+        if not (text := sys.stdin.readline().strip()):
             return
         yield text
 

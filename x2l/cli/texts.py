@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -72,7 +72,7 @@ def answer_text(index: VideoIndex, answer: Answer) -> str:
 def cost_text(index: VideoIndex, answer: Answer) -> str:
     """The evidence of an answer and its cost."""
     seed = [] if answer.seed is None else [f"seed      {answer.seed}"]
-    return "\n".join(["", *_evidence(index, answer), _cache(answer), _spent(answer.seconds), *seed])
+    return "\n".join(["", *_evidence(index, answer), _cache(answer), *_seconds(index, answer), *seed])
 
 
 def answers_text(asked: Sequence[Question], answers: Sequence[Answer]) -> str:
@@ -92,7 +92,7 @@ def index_text(index: VideoIndex, directory: str) -> str:
     frames = sum(chunk.num_frames for chunk in index.chunks)
     levels = ", ".join(f"{ratio}x" for ratio in index.ratios)
     made = f"{len(index.chunks)} chunks of {frames} frames at {levels}, {size(index.num_bytes)}"
-    return f"{directory}  {made}\n{_spent(index.spec.seconds)}"
+    return f"{directory}  {made}\n{_spent('seconds', index.spec.seconds)}"
 
 
 def _evidence(index: VideoIndex, answer: Answer) -> list[str]:
@@ -115,9 +115,17 @@ def _cache(answer: Answer) -> str:
     return f"KV cache  {kept}; uncompressed {full}; reduced by {100 * answer.cache_reduction:.1f} %"
 
 
-def _spent(seconds) -> str:
+def _seconds(index: VideoIndex, answer: Answer) -> list[str]:
+    """Those of the index, spent when it was made, are not the question's."""
+    made = index.spec.seconds
+    asked = {name: spent for name, spent in answer.seconds.items() if name not in made}
+    asked["total"] -= sum(made.values())
+    return [_spent("index s", made), _spent("answer s", asked)]
+
+
+def _spent(what: str, seconds: Mapping[str, float]) -> str:
     named = (name for name in SECONDS if name in seconds)
-    return "seconds   " + ", ".join(f"{name.replace('_', ' ')} {seconds[name]:.3f}" for name in named)
+    return f"{what:9} " + ", ".join(f"{name.replace('_', ' ')} {seconds[name]:.3f}" for name in named)
 
 
 def _verdict_line(question: Question, answer: Answer) -> str:
