@@ -118,7 +118,7 @@ def test_a_visit(page):
     expect(result).to_contain_text("uncompressed 3,440")
     expect(result.locator(".x2l-timeline [data-chunk]")).to_have_count(22)
     shown = result.locator(".x2l-evidence button")
-    expect(shown.nth(2)).to_contain_text("3:10 – 3:19")
+    expect(shown.nth(2)).to_contain_text("3:10–3:19")
     shown.nth(2).click()
     page.wait_for_function("Math.abs(document.querySelector('.x2l-stage video').currentTime - 190) < 0.1")
     result.locator("[data-chunk='8']").click()
@@ -133,7 +133,7 @@ def test_a_visit(page):
     expect(result.nth(1)).to_contain_text("says")
     expect(result.locator(".x2l-answer")).to_have_text(["7", "7"])
     expect(result.nth(1)).to_contain_text("1,720")
-    expect(result.nth(1).locator(".x2l-timeline .dense")).to_have_count(22)
+    expect(result.nth(1).locator(".x2l-lines .level")).to_have_count(22)
     take(page, "side-by-side")
 
     # Another oracle and another k: nothing is read again.
