@@ -18,7 +18,7 @@ from x2l.evaluation.results import Line
 from x2l.types import Plan
 
 MOST_BYTES, MOST_CHUNKS = 3_500_000, 12_000
-"""Of questions with their answers, and of chunks in time lines, which take 250 bytes each: a page stays below
+"""Of questions with their answers, and of chunks in time lines, which take 260 bytes each: a page stays below
 ten megabytes with the pictures."""
 LONGEST = 300
 """Characters of a text."""
