@@ -118,7 +118,7 @@ def test_a_visit(page):
     expect(result).to_contain_text("uncompressed 3,440")
     expect(result.locator(".x2l-timeline [data-chunk]")).to_have_count(22)
     shown = result.locator(".x2l-evidence button")
-    expect(shown.nth(2)).to_contain_text("3:10 – 3:19")
+    expect(shown.nth(2)).to_contain_text("3:10–3:19")
     shown.nth(2).click()
     page.wait_for_function("Math.abs(document.querySelector('.x2l-stage video').currentTime - 190) < 0.1")
     result.locator("[data-chunk='8']").click()
@@ -133,7 +133,7 @@ def test_a_visit(page):
     expect(result.nth(1)).to_contain_text("says")
     expect(result.locator(".x2l-answer")).to_have_text(["7", "7"])
     expect(result.nth(1)).to_contain_text("1,720")
-    expect(result.nth(1).locator(".x2l-timeline .dense")).to_have_count(22)
+    expect(result.nth(1).locator(".x2l-lines .level")).to_have_count(22)
     take(page, "side-by-side")
 
     # Another oracle and another k: nothing is read again.
@@ -145,6 +145,11 @@ def test_a_visit(page):
     ask(page, QUESTION)
     expect(shown).to_have_count(1)
     assert ready.inner_text() == read_in
+
+    hostile = '<img src="https://example.com/x.png"> <b>2 < 3</b> {{ 7 * 7 }} ${7*7} **a**'
+    ask(page, hostile)
+    expect(page.locator("#chat")).to_contain_text(hostile)
+    expect(page.locator("#chat .message img, #chat b")).to_have_count(0)
 
     page.get_by_label("ratios").first.fill("2, 32, many")
     ask(page, QUESTION)

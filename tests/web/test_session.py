@@ -2,16 +2,18 @@
 
 import threading
 import warnings
+from collections.abc import Generator
 from copy import copy
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import pytest
 from models import small_video
 
 from x2l.errors import X2LError
+from x2l.pipeline import Pipeline
 from x2l.recipe import RECOMMENDED, Recipe, build_pipeline
 from x2l.types import Question, Span
 from x2l.video import open_video
@@ -174,6 +176,29 @@ def test_bad_input_is_a_line_in_the_page_and_leaves_the_rest(studio, path, tmp_p
     assert len(view.results) == 1 and "data-chunk" in view.results[0]  # that of the first setting
 
 
+def test_out_of_memory_is_a_line_in_the_page_and_other_errors_are_raised(studio, path, monkeypatch):
+    def failing(error: Exception):
+        def fail(*_, **__):
+            raise error
+
+        return fail
+
+    full = failing(MemoryError("Unable to allocate 745. GiB\nfor an array"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Pipeline, "index", full)
+        *_, view = studio.open("me", path, SETTINGS)
+        assert "out of memory" in view.state and "\n" not in view.state
+    list(studio.open("me", path, SETTINGS))
+    with monkeypatch.context() as patch:
+        patch.setattr(Pipeline, "ask", full)
+        *_, view = studio.ask("me", TEXT, [SETTINGS])
+        assert "--max-frames" in view.message and "745. GiB for an array" in view.message
+        patch.setattr(Pipeline, "ask", failing(RuntimeError("a bug")))
+        with pytest.raises(RuntimeError, match="a bug"):
+            list(studio.ask("me", TEXT, [SETTINGS]))
+    assert "data-chunk" in list(studio.ask("me", TEXT, [SETTINGS]))[-1].results[0]
+
+
 def test_uploads_go_with_their_visit(studio, path, tmp_path):
     def upload(content: bytes) -> Path:
         (tmp_path / "mine.mp4").write_bytes(content)
@@ -190,6 +215,14 @@ def test_uploads_go_with_their_visit(studio, path, tmp_path):
     second = upload(path.read_bytes())
     list(studio.open("me", second, SETTINGS))
     assert left() == [second]
+    # Gone before it is opened, and while it is read.
+    for num_seen, end in ((1, list), (1, Generator.close), (3, Generator.close)):
+        opening = studio.open("me", upload(path.read_bytes()), SETTINGS)
+        views = list(islice(opening, num_seen))
+        studio.leave("me")
+        end(opening)
+        assert len(views) == num_seen and left() == []
+    list(studio.open("me", upload(path.read_bytes()), SETTINGS))
     for other in range(MOST_SESSIONS):
         list(studio.open(f"visitor {other}", path, SETTINGS))
     assert left() == [] and path.exists()

@@ -27,7 +27,7 @@ from x2l.cli.needles import needles
 from x2l.cli.report import report
 from x2l.cli.verify import verify
 from x2l.cli.web import web
-from x2l.errors import X2LError
+from x2l.errors import X2LError, out_of_memory
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -92,23 +92,9 @@ def _run(args: list[str]) -> int:
     except PermissionError as error:
         return _refuse(f"{error.filename}: {error.strerror}")
     except (MemoryError, RuntimeError) as error:  # click's own, above, is one too
-        if not _is_out_of_memory(error):
-            raise
-        return _refuse(f"{_MEMORY}: {error}")
-
-
-_MEMORY = (
-    "out of memory, `x2l estimate` tells what is needed; "
-    "less is with --dtype bf16, --max-frames or a smaller backbone.max_pixels"
-)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """On the device or on the host, where torch raises an error of no class of its own."""
-    # Not imported: a process that ran out of torch's memory has done so.
-    torch = sys.modules.get("torch")
-    on_device = torch is not None and isinstance(error, torch.OutOfMemoryError)
-    return on_device or isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
+        if refused := out_of_memory(error):
+            return _refuse(str(refused))
+        raise
 
 
 def _refuse(message: str) -> int:

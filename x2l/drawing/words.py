@@ -17,3 +17,8 @@ def minutes(seconds: int | float) -> str:
     hours, rest = divmod(whole, 3600)
     start = f"{hours}:{rest // 60:02}" if hours else f"{rest // 60}"
     return f"{start}:{rest % 60:02}"
+
+
+def span(start_s: int | float, end_s: int | float) -> str:
+    """0:07–0:12: from when to when."""
+    return f"{minutes(start_s)}–{minutes(end_s)}"

@@ -197,5 +197,5 @@ def signed(value: dict[str, Any]) -> str:
 
 def markdown(head: list[str], rows: Iterable[list[str]]) -> list[str]:
     """The lines of a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return [f"| {' | '.join(cells)} |" for cells in lines]
+    escaped = ([cell.replace("|", r"\|") for cell in cells] for cells in (head, ["---"] * len(head), *rows))
+    return [f"| {' | '.join(cells)} |" for cells in escaped]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from markupsafe import escape
 
 from x2l.web.controls import NUM
 from x2l.web.offered import Offered
@@ -61,6 +62,6 @@ def _results(results: Sequence[str] | None) -> list:
 
 
 def _messages(turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
-    """The conversation as Gradio spells it; an answer that is not begun is left out."""
+    """The conversation as Gradio spells it, which takes text for HTML; an answer not begun is left out."""
     said = [pair for turn in turns for pair in zip(("user", "assistant"), turn, strict=True)]
-    return [{"role": role, "content": content} for role, content in said if content]
+    return [{"role": role, "content": str(escape(content))} for role, content in said if content]

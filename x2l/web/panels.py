@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from markupsafe import Markup
 
-from x2l.drawing.timeline import legend, timeline
-from x2l.drawing.words import minutes, size
+from x2l.drawing.timeline import SCORE, level, swatch, timeline
+from x2l.drawing.words import minutes, size, span
 from x2l.errors import X2LError
 from x2l.types import Answer, ChunkKV, Span, VideoIndex
 from x2l.video import Footage
@@ -75,18 +76,17 @@ def waiting(name: str, text: str = "") -> Markup:
 def result(shown: Shown) -> Markup:
     """An answer: its text, its time line, its evidence and its costs."""
     answer, chunks = shown.answer, shown.index.chunks
-    starts_s = [0.0, *(chunk.start_s for chunk in chunks[1:])]
-    cached, ratios = answer.kv_tokens_per_chunk, shown.index.ratios
+    bounds_s = [0.0, *(chunk.start_s for chunk in chunks[1:]), shown.duration_s]
     return Markup(
         '<div class="x2l-card x2l-result">{}<p class="x2l-answer">{}</p>{}'
-        '<div class="x2l-lines"><div class="x2l-legend">{}</div>{}<i class="x2l-playhead"></i></div>'
+        '<div class="x2l-legend">{}</div><div class="x2l-lines">{}<i class="x2l-playhead"></i></div>'
         "{}{}</div>"
     ).format(
         _name(shown.name),
         answer.text,
         Markup("").join(Markup('<p class="x2l-note">{}</p>').format(note) for note in shown.notes),
         _legend(shown),
-        Markup(timeline(answer.plan, starts_s, shown.duration_s, cached, ratios)),
+        timeline(answer.plan, bounds_s, answer.kv_tokens_per_chunk),
         _evidence(shown),
         _figures(shown),
     )
@@ -97,24 +97,27 @@ def _name(name: str) -> Markup:
 
 
 def _legend(shown: Shown) -> Markup:
-    entries = [("score", "relevance to the question")] if shown.answer.plan.scores else []
-    entries += legend(shown.answer.plan, shown.index.ratios)
-    return Markup("").join(Markup('<span class="{}">{}</span>').format(*entry) for entry in entries)
+    plan, ratios = shown.answer.plan, shown.index.ratios
+    names = {ratios[-1]: "the gist: H-KVs, ", ratios[0]: "in detail: L-KVs, "}
+    used = sorted({*plan.ratios}, key=lambda ratio: ratio or math.inf)
+    entries = [(SCORE, "relevance to the question")] if plan.scores else []
+    entries += [(swatch(ratio), names.get(ratio, "") + level(ratio)) for ratio in used]
+    return Markup("").join(Markup("<span>{}{}</span>").format(*entry) for entry in entries)
 
 
 def _evidence(shown: Shown) -> Markup:
-    cards = Markup("").join(map(_span, shown.evidence, shown.thumbnails))
+    cards = Markup("").join(map(_card, shown.evidence, shown.thumbnails))
     left_out = len(shown.answer.evidence) - len(shown.evidence)
     more = Markup("<small>and {} more</small>").format(left_out) if left_out else Markup("")
     return Markup('<div class="x2l-evidence">{}{}</div>').format(cards, more)
 
 
-def _span(span: Span, picture: str) -> Markup:
-    score = "" if span.score is None else f"score {span.score:.3g}"
+def _card(shown: Span, picture: str) -> Markup:
+    score = "" if shown.score is None else f"score {shown.score:.3g}"
     return Markup(
-        '<button type="button" data-seek="{:g}"><img src="{}" alt=""><span>{} – {}</span>'
+        '<button type="button" data-seek="{:g}"><img src="{}" alt=""><span>{}</span>'
         "<small>{}</small></button>"
-    ).format(span.start_s, picture, minutes(span.start_s), minutes(span.end_s), score)
+    ).format(shown.start_s, picture, span(shown.start_s, shown.end_s), score)
 
 
 def _figures(shown: Shown) -> Markup:

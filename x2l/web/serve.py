@@ -9,6 +9,7 @@ from collections.abc import Callable
 import gradio as gr
 
 from x2l.drawing.palette import COLOURS
+from x2l.drawing.timeline import STYLE
 from x2l.errors import X2LError
 from x2l.web.offered import ASSETS, Offered
 from x2l.web.page import make_page
@@ -54,6 +55,7 @@ def _launch(
         allowed_paths=[str(offered.path.resolve()), str(studio.uploads.folder)],
         max_file_size=most_bytes,
         theme=_theme(),
+        css=STYLE,
         css_paths=[ASSETS / "page.css"],
         head=f"<script>{script}</script>",
         footer_links=[],

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from x2l.errors import X2LError
+from x2l.errors import X2LError, out_of_memory
 from x2l.interfaces import Backbone
 from x2l.pipeline import Pipeline
 from x2l.recipe import Recipe, build_pipeline
@@ -47,8 +47,8 @@ class Studio:
     def open(self, visitor: str, path: Path, settings: Settings) -> Iterator[View]:
         """Open a video, in place of the one before, and read it chunk by chunk."""
         session = self._session(visitor)
-        yield View(state=panels.opening(path))
         try:
+            yield View(state=panels.opening(path))
             recipe = settings.recipe(self.base)
             (before, video), _ = yield from self._run(lambda tell: (session.path, session.open(path)))
             self._remove(before)
@@ -56,9 +56,10 @@ class Studio:
             index, _ = yield from self._run(partial(session.index, recipe), reading(video))
             yield View(state=panels.indexed(index))
         except X2LError as refused:
-            if session.path != path:
-                self._remove(path)
             yield View(state=panels.error(X2LError(str(refused).replace(str(path), path.name))))
+        finally:  # The visitor may have left in the meantime.
+            if session.path != path or visitor not in self._sessions:
+                self._remove(path)
 
     def ask(
         self, visitor: str, text: str, chosen: Sequence[Settings], follows: bool = False, times: bool = False
@@ -127,8 +128,13 @@ class Studio:
     def _run(
         self, job: Callable[[Tell], Any], view_of: Callable[[ChunkKV | str], View] = lambda told: View()
     ) -> Generator[View, None, Any]:
-        """As Worker.run, with a view of each thing that is told."""
-        return mapped(self.worker.run(job), view_of)
+        """As Worker.run, with a view of each thing that is told. Raises X2LError if memory runs out, too."""
+        try:
+            return (yield from mapped(self.worker.run(job), view_of))
+        except (MemoryError, RuntimeError) as error:
+            if refused := out_of_memory(error):
+                raise refused from error
+            raise
 
     def _session(self, visitor: str) -> Session:
         return self._sessions.get(visitor, self._new_session)

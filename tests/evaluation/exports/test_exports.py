@@ -8,6 +8,8 @@ from made_runs import made_run, wrong
 
 from x2l.cli import main
 from x2l.evaluation.exports import FORMATS
+from x2l.evaluation.exports.latex import escaped
+from x2l.evaluation.table import markdown
 
 ROWS = {
     "2x": [{}] * 8,
@@ -49,10 +51,12 @@ def test_latex_is_escaped_and_the_best_is_bold_unless_all_are(run, capsys):
         r"\bottomrule",
         r"\end{tabular}",
     ]
+    assert escaped("[a] *") == "{[}a] {*}"
     assert r"\textbf{1.00} {\scriptsize [1.00, 1.00]} & " in exported(capsys, run, "--format", "latex")
 
 
 def test_markdown_is_the_main_table(run, capsys):
+    assert markdown(["row"], [["a|b"]])[2] == r"| a\|b |"
     assert exported(capsys, run, "--format", "markdown").splitlines() == [
         "| row | detail (4) | count (4) | all (8) | cache gone | TTFT | speed-up | recall |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",

@@ -192,8 +192,8 @@ def test_questions_that_rows_answer_differently_show_what_each_row_had(run, page
             assert each.attributes["data-right"] == json.dumps(line["right"])
             same = [lines[other]["prediction"].casefold() == line["prediction"].casefold() for other in ROWS]
             assert same == [other == each.attributes["data-alike"] for other in alike]
-            chunks = [chunk.attributes["data-tip"] for chunk in templates[drawing_of(each)].all("g")]
-            assert all(f", {ratio}x" in tip for ratio, tip in zip(line["plan"], chunks, strict=True))
+            chunks = [chunk.text for chunk in templates[drawing_of(each)].all("title")]
+            assert all(f"{ratio}x" in tip.split() for ratio, tip in zip(line["plan"], chunks, strict=True))
             gold = [number for number, tip in enumerate(chunks) if tip.endswith("holds the answer")]
             assert gold == line["gold_chunks"]
     assert not questions
@@ -265,12 +265,8 @@ def test_a_run_that_does_not_tell_when_chunks_are_has_no_pictures(run, tmp_path)
     page = parsed(tmp_path / "page.html")
     drawn = list(page.all("template"))
     assert drawn and all(each.attributes["id"].startswith("drawing-") for each in drawn)
-    assert [g.one("rect", **{"class": "level"}).attributes["x"] for g in drawn[0].all("g")] == [
-        "0.0",
-        "250.0",
-        "500.0",
-        "750.0",
-    ]
+    (timeline,) = drawn[0].all("svg", **{"class": "x2l-timeline"})
+    assert [chunk.attributes["x"] for chunk in timeline.parts] == ["0.000%", "25.000%", "50.000%", "75.000%"]
 
 
 def test_what_runs_hold_is_text(tmp_path):

@@ -71,8 +71,8 @@ def test_two_rows_are_chosen_and_what_they_answer_differently_is_seen(page):
         ["all right", "2 right"],
         ["first", "not 2 wrong"],
     ]
-    said.first.locator(".timeline g").nth(2).hover()
-    assert page.locator("#tip").inner_text() == "chunk 2, 0:20–0:30, 2x, score 1, holds the answer"
+    said.first.locator(".x2l-timeline [data-chunk]").nth(2).hover()
+    assert page.locator("#tip").inner_text() == "chunk 2: 0:20–0:30\n2x\nscore 1\nholds the answer"
     page.select_option("#verdict", "other")
     assert questions.count() == 0
     page.select_option("#other", label="all right")

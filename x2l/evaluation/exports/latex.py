@@ -10,6 +10,7 @@ from x2l.evaluation.exports.scored import scored
 
 _ESCAPED = {
     **{mark: rf"\{mark}" for mark in "&%$#_{}"},
+    **{mark: f"{{{mark}}}" for mark in "[*"},  # what the end of the line before would take for its own
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",

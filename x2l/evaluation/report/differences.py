@@ -11,13 +11,14 @@ from itertools import accumulate
 
 from markupsafe import Markup
 
+from x2l.drawing.timeline import SMALL, timeline
 from x2l.evaluation.report.pictures import Picture, Pictures
 from x2l.evaluation.report.runs import Runs
-from x2l.evaluation.report.timeline import timeline
 from x2l.evaluation.results import Line
+from x2l.types import Plan
 
 MOST_BYTES, MOST_CHUNKS = 3_500_000, 12_000
-"""Of questions with their answers, and of chunks in time lines, which take 250 bytes each: a page stays below
+"""Of questions with their answers, and of chunks in time lines, which take 260 bytes each: a page stays below
 ten megabytes with the pictures."""
 LONGEST = 300
 """Characters of a text."""
@@ -106,12 +107,14 @@ class _Drawings:
         self._room = MOST_CHUNKS
 
     def number(self, line: Line) -> int | None:
-        shown = (line["plan"], line["scores"], line.get("bounds_s"), line["gold_chunks"])
+        shown = [line.get(name) for name in ("plan", "scores", "bounds_s", "gold_chunks")]
         key = json.dumps(shown)
         if key not in self._numbers and self._room >= len(line["plan"]):
             self._room -= len(line["plan"])
             self._numbers[key] = len(self.made)
-            self.made.append(timeline(*shown))
+            ratios, scores, bounds_s, gold = shown
+            plan = Plan(tuple(ratios), tuple(scores) if scores else None)
+            self.made.append(timeline(plan, bounds_s, gold=gold, size=SMALL))
         return self._numbers.get(key)
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from markupsafe import Markup
 
+from x2l.drawing.timeline import GOLD, SCORE, STYLE, level, swatch
 from x2l.evaluation.columns import columns
 from x2l.evaluation.report import figures
 from x2l.evaluation.report.differences import differences
 from x2l.evaluation.report.runs import Runs, read_runs
 from x2l.evaluation.report.templates import rendered, verbatim
-from x2l.evaluation.report.timeline import level, shade
 from x2l.evaluation.summary import HASHES
 from x2l.evaluation.table import commit_of, further_tables, left_out, measured, notes, signed, tables_of_tries
 from x2l.storage.files import write_text
@@ -35,7 +36,7 @@ def page(runs: Runs, progress: bool = False) -> str:
     return rendered(
         "page.html",
         title=runs.title,
-        style=verbatim("style.css"),
+        style=verbatim("style.css") + Markup(STYLE),
         script=verbatim("page.js"),
         rows=[{"name": name, **figures.look(i)} for i, name in enumerate(runs.rows)],
         num_videos=len({lines[0]["video"] for lines in runs.lines}),
@@ -43,7 +44,7 @@ def page(runs: Runs, progress: bool = False) -> str:
         claims=[claim | {"measured": measured(claim)} for claim in runs.claims],
         own_figures=_own_figures(runs),
         differing=differences(runs, progress),
-        levels=_levels(runs),
+        legend=_legend(runs),
         sources={run: _source(each) for run, each in runs.summaries.items()},
         recipes={run: yaml.safe_dump(recipe, sort_keys=False) for run, recipe in recipes.items()},
         **_numbers(runs.summary),
@@ -75,10 +76,11 @@ def _gaps(summary: dict[str, Any]) -> dict[str, list[list[str]]]:
     }
 
 
-def _levels(runs: Runs) -> list[tuple[str, float | None]]:
-    """Levels that chunks are on, and how dark each is drawn; last those that are left out."""
+def _legend(runs: Runs) -> list[tuple[Markup, str]]:
+    """Of the time lines: how each level that chunks are on is drawn, and what else there is."""
     ratios = {ratio for lines in runs.lines for line in lines for ratio in line["plan"]}
-    return [(level(ratio), shade(ratio)) for ratio in sorted(ratios, key=lambda x: x or math.inf)]
+    levels = [(swatch(ratio), level(ratio)) for ratio in sorted(ratios, key=lambda x: x or math.inf)]
+    return [*levels, (SCORE, "score of the oracle"), (GOLD, "holds the answer")]
 
 
 def _source(summary: dict[str, Any]) -> dict[str, str]:

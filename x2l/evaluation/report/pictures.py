@@ -7,9 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from x2l.drawing.words import span
 from x2l.evaluation.report.runs import Runs
 from x2l.evaluation.report.thumbnails import Moment, thumbnails
-from x2l.evaluation.report.timeline import span
 from x2l.evaluation.results import RUN, Line
 from x2l.recipe import Recipe
 from x2l.scoring import best
@@ -58,7 +58,7 @@ class Pictures:
     def _of(self, line: Line, chunks: list[int]) -> list[Picture]:
         moments = {chunk: self._moment(line, chunk) for chunk in chunks}
         return [
-            (self._numbers[moment], span(line["bounds_s"], chunk))
+            (self._numbers[moment], span(*line["bounds_s"][chunk : chunk + 2]))
             for chunk, moment in moments.items()
             if moment in self._numbers
         ]

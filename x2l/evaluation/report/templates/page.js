@@ -39,7 +39,8 @@ document.addEventListener("pointerover", (event) => {
   tip.style.top = `${above > 0 ? above : place.bottom + 8}px`;
 });
 
-// Of two rows, the questions that they answer differently. Drawings and pictures are put where they are shown.
+// Of two rows, the questions that they answer differently. Drawings and pictures are put where they are shown,
+// and what a drawing tells is told as everything else.
 const STEP = 20;
 const chosen = (id) => document.getElementById(id).value;
 const gaps = JSON.parse(document.getElementById("gaps")?.textContent ?? "{}");
@@ -64,6 +65,10 @@ function show(article) {
     if (place.closest(".said[hidden]")) continue;
     place.prepend(document.getElementById(place.dataset.from).content.cloneNode(true));
     place.removeAttribute("data-from");
+    for (const title of all("title", place)) {
+      title.parentElement.dataset.tip = title.textContent;
+      title.remove();
+    }
   }
 }
 
