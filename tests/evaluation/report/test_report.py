@@ -137,6 +137,13 @@ def test_the_table_is_that_of_the_summary_and_knows_its_numbers(run, page):
     assert heads[:5] == ["row", *(f"{group} ({num})" for group, num in summary["num_questions"].items())]
 
 
+def test_a_run_on_few_videos_says_that_it_measures_nothing(run, page, monkeypatch):
+    assert "Too few videos to conclude anything" in page.one("header").text
+    monkeypatch.setattr("x2l.evaluation.report.page.FEW", 1)
+    write_report([run], run / "enough.html")
+    assert "Too few" not in parsed(run / "enough.html").one("header").text
+
+
 def test_claims_that_fail_come_first_and_whole(page):
     rows = list(page.one("section", id="claims").one("tbody").all("tr"))
     assert [[cell.text for cell in row.all("td")] for row in rows] == [

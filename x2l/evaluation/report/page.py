@@ -21,6 +21,9 @@ from x2l.evaluation.summary import HASHES
 from x2l.evaluation.table import commit_of, further_tables, left_out, measured, notes, signed, tables_of_tries
 from x2l.storage.files import write_text
 
+FEW = 10
+"""Videos; of fewer an interval, which resamples them, says next to nothing."""
+
 
 def write_report(runs: Sequence[Path], out: Path, progress: bool = False) -> None:
     """Write one run, or several on the questions that all have answered, as one HTML file below 10 MB.
@@ -41,6 +44,7 @@ def page(runs: Runs, progress: bool = False) -> str:
         rows=[{"name": name, **figures.look(i)} for i, name in enumerate(runs.rows)],
         num_videos=len({lines[0]["video"] for lines in runs.lines}),
         num_questions=len(runs.lines),
+        few=FEW,
         claims=[claim | {"measured": measured(claim)} for claim in runs.claims],
         own_figures=_own_figures(runs),
         differing=differences(runs, progress),
