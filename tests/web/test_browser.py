@@ -146,16 +146,17 @@ def test_a_visit(page):
     expect(shown).to_have_count(1)
     assert ready.inner_text() == read_in
 
-    hostile = '<img src="https://example.com/x.png"> <b>2 < 3</b> {{ 7 * 7 }} ${7*7} **a**'
-    ask(page, hostile)
-    expect(page.locator("#chat")).to_contain_text(hostile)
-    expect(page.locator("#chat .message img, #chat b")).to_have_count(0)
-
     page.get_by_label("ratios").first.fill("2, 32, many")
     ask(page, QUESTION)
     expect(page.get_by_role("alert")).to_have_text("ratios.2: expected int, got 'many'")
     expect(result).to_have_count(2)
     take(page, "error")
+
+    page.get_by_label("ratios").first.fill("2, 32")
+    hostile = '<img src="https://example.com/x.png"> <b>2 < 3</b> {{ 7 * 7 }} ${7*7} **a**'
+    ask(page, hostile)
+    expect(page.locator("#chat")).to_contain_text(hostile)
+    expect(page.locator("#chat .message img, #chat b")).to_have_count(0)
 
 
 @in_browser
