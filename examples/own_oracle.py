@@ -38,12 +38,11 @@ class Border(Oracle):
 def main(quick: bool) -> dict[str, float]:
     """Print and return each oracle's recall: the share of chunks with an answer that are loaded in detail."""
     asked = [question for _, question in read_questions(HERE / "questions.json") if question.gold_spans_s]
-    sampling = Sampling(44) if quick else Sampling()  # frames in all, or one a second
     parts = x2l.build("backbone", "x2l_tiny"), x2l.build("compressor", "mean_pool")
     recall, index, video = {}, None, HERE / "needles.mp4"
     for name in ("border", "attention"):
         oracle, selector = x2l.build("oracle", name), x2l.build("selector", "top_k")
-        pipeline = x2l.Pipeline(*parts, oracle, selector, sampling=sampling)
+        pipeline = x2l.Pipeline(*parts, oracle, selector, sampling=Sampling(44) if quick else Sampling())
         # The second oracle looks at the frames too, but nothing is pre-filled again.
         index = pipeline.with_features(index, video) if index else pipeline.index(video)
         found = []
