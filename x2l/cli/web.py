@@ -42,9 +42,6 @@ def web(
     from x2l.config.paths import local_path
     from x2l.video import is_stills
     from x2l.web.offered import Offered, sample
-    from x2l.web.serve import serve
-    from x2l.web.studio import Studio
-    from x2l.web.uploads import uploads
 
     offered = sample()
     recipe = setup.make_recipe(options)
@@ -56,6 +53,12 @@ def web(
         open_video(source)
         offered = Offered(path, f"Open {path.name}")
     backbone = setup.make_pipeline(recipe, not options.quiet).backbone
+
+    # Gradio takes seconds to import; what is refused is refused before.
+    from x2l.web.serve import serve
+    from x2l.web.studio import Studio
+    from x2l.web.uploads import uploads
+
     with uploads() as folder:
         studio = Studio(recipe, backbone, open_video, folder, generation)
         serve(studio, offered, host, port, max_upload * 10**6, _tell)

@@ -27,25 +27,21 @@ def serve(
 
     most_bytes: of an upload. on_start: is given the address. Raises X2LError if the port cannot be had.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     page = make_page(studio, offered)
     try:
-        _, address, _ = _launch(page, studio, offered, host, port, most_bytes)
-    except OSError as error:
-        raise X2LError(f"--port: {port} cannot be had on {host}, expected one that is free") from error
-    on_start(address)
-    try:
+        on_start(_launch(page, studio, offered, host, port, most_bytes))
         page.block_thread()
     finally:
         studio.worker.close()
         page.close(verbose=False)
+        signal.signal(signal.SIGTERM, before)
 
 
-def _launch(
-    page: gr.Blocks, studio: Studio, offered: Offered, host: str, port: int, most_bytes: int
-) -> tuple:
+def _launch(page: gr.Blocks, studio: Studio, offered: Offered, host: str, port: int, most_bytes: int) -> str:
+    """The address at which the page is served from here on, in threads of its own."""
     script = (ASSETS / "page.js").read_text(encoding="utf-8")
-    return page.launch(
+    options = dict(
         server_name=host,
         server_port=port,
         share=False,
@@ -60,6 +56,11 @@ def _launch(
         head=f"<script>{script}</script>",
         footer_links=[],
     )
+    try:
+        _, address, _ = page.launch(**options)
+    except OSError as error:
+        raise X2LError(f"--port: {port} cannot be had on {host}, expected one that is free") from error
+    return address
 
 
 def _theme() -> gr.themes.Base:
