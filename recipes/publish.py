@@ -84,6 +84,7 @@ FITS = {
 NOT_MEASURED = "not measured"
 TIMES = {
     "chunk_size": "56 min",
+    "compressors": "100 min",
     "control": "49 min",
     "fig2": "37 min",
     "fig3": "20 min",
