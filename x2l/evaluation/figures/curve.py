@@ -15,14 +15,14 @@ from x2l.recipe import Recipe
 HEIGHT = 1.6
 """Inches of a panel of accuracy."""
 LINE_STYLES = ("-", (0, (1, 1)), "-.", (0, (5, 1, 1, 1, 1, 1)))
-"""Of the oracles; dashes are for rows without the number."""
+"""Of the lines; dashes are for rows without the number."""
 
 Line = list[tuple[int | float, str]]
 """(the number, the name of the row), ascending."""
 
 
 def figure(summary: dict[str, Any]) -> Figure:
-    """A line with its 95 % interval per oracle; rows without the number are dashed lines of their own."""
+    """A line with its 95 % interval per oracle and weighing; rows without the number are dashed lines of their own."""
     over = summary["recipe"]["figure"]["over"]
     lines, others = _lines_and_others(summary, over)
     drawn, places = style.panels(len(summary["num_questions"]), most_across=3, height=HEIGHT + 1.2)
@@ -37,17 +37,21 @@ def figure(summary: dict[str, Any]) -> Figure:
 
 
 def _lines_and_others(summary: dict[str, Any], over: str) -> tuple[dict[str, Line], list[str]]:
-    """Rows with the number by the name of their oracle, and the names of those without it."""
+    """Rows with the number by oracle and weighing, and the names of those without it."""
     lines: dict[str, Line] = {}
     others = []
     for name, changes in summary["recipe"]["rows"].items():
-        recipe = Recipe.from_mapping(summary["recipe"].get("base", {}) | changes).to_mapping()
-        x = number_at(recipe, over)
+        recipe = Recipe.from_mapping(summary["recipe"].get("base", {}) | changes)
+        x = number_at(recipe.to_mapping(), over)
         if x is None:
             others.append(name)
         else:
-            lines.setdefault(recipe["oracle"]["name"], []).append((x, name))
-    return {oracle: sorted(line) for oracle, line in lines.items()}, others
+            lines.setdefault(_label(recipe), []).append((x, name))
+    return {label: sorted(line) for label, line in lines.items()}, others
+
+
+def _label(recipe: Recipe) -> str:
+    return recipe.oracle["name"] + (", weighed" if recipe.proportional.beta else "")
 
 
 def _two_axes(drawn: Figure, place: SubplotSpec) -> tuple[Axes, Axes]:
@@ -67,13 +71,13 @@ def _accuracy(
 ) -> None:
     accuracy = {name: row["accuracy"][group] for name, row in summary["rows"].items()}
     labels = []
-    for i, (oracle, line) in enumerate(lines.items()):
+    for i, (label, line) in enumerate(lines.items()):
         xs, names = zip(*line, strict=True)
         means = [accuracy[name]["mean"] for name in names]
         lows, highs = zip(*(accuracy[name]["interval"] for name in names), strict=True)
         axes.fill_between(xs, lows, highs, color=style.colour(i), alpha=0.18, linewidth=0)
         _line(axes, xs, means, i)
-        labels.append((oracle, style.colour(i), xs[-1], means[-1]))
+        labels.append((label, style.colour(i), xs[-1], means[-1]))
     right = max(x for _, _, x, _ in labels)
     for name in others:
         axes.axhline(accuracy[name]["mean"], color=style.GREY, linewidth=0.8, linestyle=(0, (4, 3)))
