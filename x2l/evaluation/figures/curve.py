@@ -22,7 +22,7 @@ Line = list[tuple[int | float, str]]
 
 
 def figure(summary: dict[str, Any]) -> Figure:
-    """A line with its 95 % interval per oracle and weighing; rows without the number are dashed lines of their own."""
+    """A line with its 95 % interval per oracle and weighing; rows without the number are dashed ones."""
     over = summary["recipe"]["figure"]["over"]
     lines, others = _lines_and_others(summary, over)
     drawn, places = style.panels(len(summary["num_questions"]), most_across=3, height=HEIGHT + 1.2)
