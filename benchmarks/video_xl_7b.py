@@ -212,7 +212,7 @@ def _moved(
         host.wait()
 
     def assemble_again() -> None:
-        assemble(index, plan, backbone, levels=planned_levels(index, plan, kept.materialise))
+        assemble(index, plan, backbone, levels=planned_levels(index, plan, kept.ready))
 
     given = sum(level.num_bytes for level in last.levels.values())
     cached = (PROMPT_TOKENS + sum(index.planned_tokens(plan))) * backbone.geometry.bytes_per_token
