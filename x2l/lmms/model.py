@@ -62,7 +62,7 @@ class X2L(lmms):
         split: str,
     ) -> Request:
         visual = to_visual(self.task_dict[task][split][number])
-        if not (isinstance(visual, list) and len(visual) == 1 and isinstance(visual[0], (str, Path))):
+        if not (isinstance(visual, list) and len(visual) == 1 and isinstance(visual[0], str | Path)):
             kinds = ", ".join(sorted({type(each).__name__ for each in visual or ()})) or "none"
             raise X2LError(f"{task}, question {number}: expected the path of one video, got {kinds}")
         return Request(str(visual[0]), prompt, generation_from(generation))
