@@ -482,6 +482,10 @@ class Span:
     score: float | None
 
 
+TTFT = ("score", "assemble", "first_token")
+"""Seconds from the question to the first token of its answer."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """The text, how it was reached and what it cost.
@@ -508,7 +512,7 @@ class Answer:
     @property
     def first_token_s(self) -> float:
         """From the question to the first token of the answer, with the index at hand."""
-        return sum(self.seconds.get(name, 0.0) for name in ("score", "assemble", "first_token"))
+        return sum(self.seconds.get(name, 0.0) for name in TTFT)
 
     @property
     def cache_reduction(self) -> float:

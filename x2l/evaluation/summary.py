@@ -34,9 +34,8 @@ from x2l.evaluation.tally import ALL, Tally, of_group
 from x2l.evaluation.tries import all_tries
 from x2l.scoring import best, recall, words
 from x2l.storage.files import read_json, write_json, write_text
+from x2l.types import TTFT
 
-TTFT = ("score", "assemble", "first_token")
-"""Seconds from the question to the first token of its answer."""
 RECALL_AT = range(1, 7)
 HASHES = ("recipe_hash", "questions_hash", "asked_hash")
 
@@ -50,7 +49,7 @@ def summarise(out: str | Path) -> dict[str, Any]:
     Raises X2LError if there are none.
     """
     out = Path(out)
-    summary = summary_of(out)
+    summary = summary_of(out, answered(out))
     has_scored = "rows" in summary
     write_json(out / "summary.json", summary)
     write_text(out / "table.md", table(summary) if has_scored else "\n".join(left_out(summary)))
@@ -59,10 +58,10 @@ def summarise(out: str | Path) -> dict[str, Any]:
     return summary
 
 
-def summary_of(out: Path) -> dict[str, Any]:
-    """The summary of a run as its lines have it; nothing is written. Raises X2LError as `summarise` does."""
+def summary_of(out: Path, lines: list[Line]) -> dict[str, Any]:
+    """The summary of a run as its lines (see `answered`) have it; nothing is written."""
     run = read_json(out / RUN)
-    names, lines = list(run["recipe"]["rows"]), answered(out)
+    names = list(run["recipe"]["rows"])
     scored = [line for line in lines if line["right"] is not None]
     summary = of_lines(scored, names, read_claims(run["recipe"].get("claims", []))) if scored else {}
     num_unscored = (len(lines) - len(scored)) // len(names)

@@ -33,7 +33,6 @@ def figures_of(
     levels = {ratio: sum(chunk.levels[ratio].num_tokens for chunk in index.chunks) for ratio in index.ratios}
     seconds = answer.seconds
     per_chunk_s = (seconds["embed"] + seconds["prefill"]) / len(index.chunks)
-    first_token_s = seconds["score"] + seconds["assemble"] + seconds["first_token"]
     hybrid = sheet and sheet.hybrid_tokens
     return [
         Figure("the whole video", "tokens", index.num_visual_tokens, sheet and sheet.visual_tokens),
@@ -47,6 +46,6 @@ def figures_of(
         Figure("weights", "bytes", weight_bytes),
         Figure("peak on the device", "bytes", peak_bytes, sheet and sheet.peak_bytes),
         Figure("each chunk, tower and pre-fill", "seconds", per_chunk_s),
-        Figure("question to first token", "seconds", first_token_s),
+        Figure("question to first token", "seconds", answer.first_token_s),
         Figure("writing", "tokens/s", tokens_per_s),
     ]

@@ -23,7 +23,8 @@ PIPE = "-"
 _LOOK_EVERY_S = 0.2
 _PROTOCOLS = "http,https,rtsp,rtsps,rtmp,rtmps,rtp,srt,udp,tcp,tls,crypto"
 """No files: a playlist from elsewhere may not lead to one."""
-_URL, _LIVE = r"(https?|rtsps?|rtmps?|rtp|srt|udp)://", r"(rtsps?|rtmps?|rtp|srt|udp)://"
+_LIVE = r"(rtsps?|rtmps?|rtp|srt|udp)://"
+_URL = rf"https?://|{_LIVE}"
 _RELIABLE = {"rtsp_transport": "tcp"}
 """What is lost on the way breaks the pictures behind it; other protocols pass this by."""
 

@@ -52,13 +52,14 @@ def read_runs(paths: Sequence[Path]) -> Runs:
     Raises X2LError if a folder holds no run, or no question is answered by every row of all.
     """
     folders = _named(paths)
-    summaries = {name: summary_of(folder) for name, folder in folders.items()}
+    own_lines = {run: answered(folder) for run, folder in folders.items()}
+    summaries = {run: summary_of(folder, own_lines[run]) for run, folder in folders.items()}
     recipes, lines = dict[str, dict[str, Any]](), list[Line]()
-    for run, folder in folders.items():
+    for run in folders:
         recipe = summaries[run]["recipe"]
         names = {row: row if len(folders) == 1 else f"{run}: {row}" for row in recipe["rows"]}
         recipes |= {names[row]: recipe.get("base", {}) | own for row, own in recipe["rows"].items()}
-        lines += [line | {"row": names[line["row"]], "run": run} for line in answered(folder)]
+        lines += [line | {"row": names[line["row"]], "run": run} for line in own_lines[run]]
     rows = list(recipes)
     lines = answered_by_all(lines, rows)
     if not lines:
