@@ -1,6 +1,7 @@
 """Compressors without training, against computations by hand; what all of them keep to."""
 
 import math
+from itertools import combinations
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from models import chunks, index_of
 from torch.distributions import MultivariateNormal
 
 from x2l.cache import assemble
+from x2l.compressors.cluster import Cluster, clusters
 from x2l.compressors.expected_attention import ExpectedAttention
 from x2l.compressors.key_norm import KeyNorm
 from x2l.compressors.merge import Merge
@@ -21,7 +23,7 @@ from x2l.proportional import Proportional
 from x2l.types import KV, Observed, ObservedKV, Plan
 
 LAYERS, HEADS, DIM, GROUP, START = 2, 2, 6, 3, 10
-ALL = [Subsample(), KeyNorm(), Snap(window=3), Streaming(), Merge(), ExpectedAttention()]
+ALL = [Subsample(), KeyNorm(), Snap(window=3), Streaming(), Merge(), Cluster(), ExpectedAttention()]
 
 
 def name_of(compressor) -> str:
@@ -171,6 +173,50 @@ def test_merge_finds_tokens_that_are_the_same():
     assert level.counts.tolist() == [2, 2, 2, 2] and rows_of(level) == [[[1, 3, 5, 7]]]
 
 
+def squared_error(keys: torch.Tensor, groups: list[set[int]]) -> float:
+    held = [keys[..., sorted(group), :] for group in groups]
+    return sum(((group - group.mean(dim=-2, keepdim=True)) ** 2).sum().item() for group in held)
+
+
+def ward_by_hand(keys: torch.Tensor, num_kept: int) -> list[set[int]]:
+    """Of all pairs the one that adds least to the squared error merges, one after the other."""
+    groups = [{token} for token in range(keys.shape[-2])]
+    while len(groups) > num_kept:
+        joins = [
+            [*(group for group in groups if group not in pair), set.union(*pair)]
+            for pair in combinations(groups, 2)
+        ]
+        groups = min(joins, key=lambda join: squared_error(keys, join))
+    return sorted(groups, key=max)
+
+
+@pytest.mark.parametrize(("tokens", "ratio"), [(10, 2), (16, 5), (13, 3), (7, 32), (12, 1), (1, 2)])
+@pytest.mark.parametrize("seed", range(3))
+def test_clusters_add_least_to_the_squared_error(tokens, ratio, seed):
+    kv = kv_of(tokens, seed)
+    level = Cluster().compress(kv, ratio)
+    expected = ward_by_hand(kv.keys.double(), max(1, tokens // ratio))
+    assert rows_of(level) == [[[max(held) for held in expected]]]
+    assert level.counts.tolist() == [len(held) for held in expected]
+    for part in ("keys", "values"):
+        means = [getattr(kv, part)[..., sorted(held), :].mean(dim=-2) for held in expected]
+        torch.testing.assert_close(getattr(level, part), torch.stack(means, dim=-2))
+
+
+@given(tokens=st.integers(2, 60), seed=st.integers(0, 9))
+def test_a_cluster_of_equal_keys_is_found_and_what_is_like_nothing_stays_alone(tokens, seed):
+    """Exact ties, too: all but one token repeat two kinds."""
+    kv = kv_of(3, seed)
+    draw = torch.Generator().manual_seed(seed)
+    kinds = torch.randint(2, (tokens,), generator=draw)
+    kinds[torch.randint(tokens, (1,), generator=draw)] = 2
+    many = KV(kv.keys[..., kinds, :], kv.values[..., kinds, :], torch.arange(tokens)[None, None, None])
+    held, stands = clusters(many.keys, num := len(kinds.unique()))
+    assert sorted(held.sum(dim=-1).tolist()) == sorted(kinds.bincount(minlength=3)[kinds.unique()].tolist())
+    assert all(len(kinds[row.bool()].unique()) == 1 for row in held)
+    assert len(stands) == num and stands.tolist() == sorted(int(row.nonzero().max()) for row in held)
+
+
 @pytest.mark.parametrize("compressor", ALL, ids=name_of)
 @given(tokens=st.integers(1, 40), ratio=st.sampled_from([1, 2, 3, 7, 32]), seed=st.integers(0, 9))
 def test_what_is_kept_stands_for_the_whole_chunk_in_order(compressor, tokens, ratio, seed):
@@ -203,7 +249,7 @@ def test_a_batch_keeps_of_each_video_what_it_would_alone(compressor):
         assert torch.equal(counts, alone.counts)
 
 
-@pytest.mark.parametrize("compressor", [c for c in ALL if not isinstance(c, Merge)], ids=name_of)
+@pytest.mark.parametrize("compressor", [c for c in ALL if not isinstance(c, Merge | Cluster)], ids=name_of)
 @torch.no_grad()
 def test_a_chunk_is_heard_as_if_it_were_whole(backbone, compressor):
     """With beta 1, e**bias of a level's tokens sums to what all of its chunk would have at the base.

@@ -11,6 +11,7 @@ from models import chunks, index_of, tiny_backbone
 from torch.utils.flop_counter import FlopCounterMode
 
 from x2l import Pipeline
+from x2l.compressors.cluster import clustered
 from x2l.compressors.vst import VST, place_vsts
 from x2l.errors import X2LError
 from x2l.oracles.annotated import Annotated
@@ -18,8 +19,14 @@ from x2l.selectors.constant import Constant
 from x2l.selectors.top_k import TopK
 
 RATIOS = (2, 8)
-ONE_PASS = [VST(passes="joint"), VST(passes="joint", memory="high"), VST(passes="pooled")]
-IDS = ["joint low", "joint high", "pooled"]
+ONE_PASS = [
+    VST(passes="joint"),
+    VST(passes="joint", memory="high"),
+    VST(passes="pooled"),
+    VST(passes="clustered"),
+]
+MOST_FLOPS = (0.67, 0.64, 0.66, 0.66)
+IDS = ["joint low", "joint high", "pooled", "clustered"]
 
 
 def levels_of(index, ratio):
@@ -39,8 +46,8 @@ def test_levels_are_as_large_as_in_passes_of_their_own(backbone, source, compres
     one, own = (index_of(backbone, c, source, ratios) for c in (compressor, VST(edge_ratio=edge_ratio)))
     for ratio in ratios:
         for level, expected in zip(levels_of(one, ratio), levels_of(own, ratio), strict=True):
-            # A mean does not wait for the tokens of the next chunk.
-            spare = 1 if compressor.passes == "pooled" else 0
+            # Means do not wait for the tokens of the next chunk.
+            spare = 1 if compressor.passes in ("pooled", "clustered") else 0
             assert abs(level.num_tokens - expected.num_tokens) <= spare
             assert level.counts.shape == (level.num_tokens,)
 
@@ -60,6 +67,16 @@ def test_pooled_tokens_are_means_of_the_finest(backbone, source):
         torch.testing.assert_close(coarse.keys[..., 0, :], fine.keys[..., :4, :].mean(dim=-2))
         assert coarse.counts.sum() == fine.counts.sum()
     assert levels_of(one, 2)[0] is levels_of(one, 8)[0]  # the first chunk is at the edge ratio in both
+
+
+def test_clustered_tokens_are_means_of_the_finest_that_are_alike(backbone, source):
+    one, own = (index_of(backbone, c, source, RATIOS) for c in (VST(passes="clustered"), VST()))
+    for fine, expected in zip(levels_of(one, 2), levels_of(own, 2), strict=True):
+        assert torch.equal(fine.keys, expected.keys)
+    for fine, coarse in list(zip(levels_of(one, 2), levels_of(one, 8), strict=True))[1:-1]:
+        expected = clustered(fine, 4)
+        assert torch.equal(coarse.keys, expected.keys) and coarse.num_tokens == fine.num_tokens // 4
+        assert coarse.counts.sum() == fine.counts.sum()
 
 
 def test_kinds_share_a_sequence_the_finest_first(backbone):
@@ -99,7 +116,7 @@ def test_gradients_reach_vsts(source, compressor):
     assert weight.grad is not None and weight.grad.abs().max() > 0
 
 
-@pytest.mark.parametrize(("compressor", "most"), zip(ONE_PASS, (0.67, 0.64, 0.66), strict=True), ids=IDS)
+@pytest.mark.parametrize(("compressor", "most"), [*zip(ONE_PASS, MOST_FLOPS, strict=True)], ids=IDS)
 @torch.no_grad()
 def test_one_pass_computes_less(backbone, compressor, most):
     source, flops = chunks(backbone, num_chunks=16), []
@@ -119,7 +136,7 @@ def test_they_are_asked_like_any_index(backbone, source, compressor):
 
 
 def test_what_is_undefined_is_refused(backbone, source):
-    for passes in ("joint", "pooled"):
+    for passes in ("joint", "pooled", "clustered"):
         with pytest.raises(X2LError, match=r"ratios: expected each to divide the next .* got 2 and 5"):
             index_of(backbone, VST(passes=passes), source, (5, 2))
     for passes in ("own", "pooled"):

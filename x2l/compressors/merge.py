@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from x2l.compressors._groups import Groups, means_of_groups
 from x2l.engine.chunkwise import ChunkCompressor
-from x2l.types import KV, expanded
+from x2l.types import KV
 
 
 @dataclass
@@ -31,25 +32,12 @@ class Merge(ChunkCompressor):
     requires = frozenset({"unrotated_keys"})
 
     def compress(self, kv: KV, ratio: int) -> KV:
-        num_kept, batch = max(1, kv.num_tokens // ratio), kv.keys.shape[:-4]
-        videos = kv.keys.detach().float().reshape(-1, *kv.keys.shape[-4:])
-        merged = zip(*(merged_tokens(keys, num_kept) for keys in videos), strict=True)
-        holds, stands = (torch.stack(parts).view(*batch, *parts[0].shape) for parts in merged)
-        counts = holds.sum(dim=-1)
-        means = (holds / counts[..., None])[..., None, None, :, :]
-        places = expanded(kv.positions, (*batch, *kv.positions.shape[-3:-1]))
-        return KV(
-            (means @ kv.keys.float()).to(kv.keys),
-            (means @ kv.values.float()).to(kv.values),
-            places.gather(-1, stands[..., None, None, :].expand(*places.shape[:-1], -1)),
-            counts=counts,
-        )
+        num_kept = max(1, kv.num_tokens // ratio)
+        return means_of_groups(kv, lambda keys: merged_tokens(keys, num_kept))
 
 
-def merged_tokens(
-    keys: Float[Tensor, "layers kv_heads tokens head_dim"], num_kept: int
-) -> tuple[Float[Tensor, "kept tokens"], Int[Tensor, " kept"]]:
-    """Which tokens each of those that are left holds (1, else 0), and the token where it stands, in order."""
+def merged_tokens(keys: Float[Tensor, "layers kv_heads tokens head_dim"], num_kept: int) -> Groups:
+    """The tokens that are left, merged until they are few enough."""
     holds = torch.eye(keys.shape[-2], device=keys.device)
     stands = torch.arange(len(holds), device=keys.device)
     while len(holds) > num_kept:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from x2l.compressors.cluster import clustered
 from x2l.compressors.mean_pool import pooled
 from x2l.engine.chunkwise import check_edge_ratio, with_edges
 from x2l.interfaces import Backbone, Compressor, chunk_kv
@@ -28,7 +29,8 @@ class VST(Compressor):
         the same raw token, the finest comes first. A VST sees all that stands in front of it.
         "pooled": a pass of the finest ratio; a coarser token is the mean of neighbouring finest ones of its
         chunk, keys before rotation.
-        Both need ratios of which each divides the next.
+        "clustered": likewise, but of those finest ones whose keys are alike (see Cluster).
+        All but "own" need ratios of which each divides the next.
     memory: what later chunks see in a joint pass: VSTs of the lowest ratio, or only those of the highest.
     edge_ratio: ratio of the first and the last chunk in every level; None treats them like the others.
     carry: raw tokens behind a chunk's last VST count towards the first VST of the next chunk. "release"
@@ -36,12 +38,13 @@ class VST(Compressor):
         without a VST); "reset" takes the carry modulo the ratio and gives every chunk at least one VST.
 
     Source: Video-X^2L (arXiv 2506.21184), section 3.3; VSTs: Video-XL (arXiv 2409.14485), section 3.2.
-    Differs: the first/last rule is in the released code, not in the paper; "joint" and "pooled" are ours.
+    Differs: the first/last rule is in the released code, not in the paper; "joint", "pooled" and
+        "clustered" are ours.
     """
 
     edge_ratio: int | None = 2
     carry: Literal["release", "reset"] = "reset"
-    passes: Literal["own", "joint", "pooled"] = "own"
+    passes: Literal["own", "joint", "pooled", "clustered"] = "own"
     memory: Literal["low", "high"] = "low"
 
     requires = frozenset({"vst"})
@@ -67,7 +70,7 @@ class VST(Compressor):
         if self.passes != "own":
             _require_divisible(ratios)
         start = _Lane(memory=backbone.extend(None, prefix))
-        encode = {"own": self._own, "joint": self._joint, "pooled": self._pooled}[self.passes]
+        encode = {"own": self._own, "joint": self._joint}.get(self.passes, self._joined)
         known = ((chunk, chunk.index == 0) for chunk in before)
         edges = chain(known, with_edges(chunks, has_begun=bool(before)))
         for chunk, levels in encode(backbone, start, edges, sorted(ratios)):
@@ -86,12 +89,12 @@ class VST(Compressor):
                 lanes[ratio], levels[ratio] = steps[step]
             yield chunk, levels
 
-    def _pooled(self, backbone: Backbone, start: _Lane, chunks: Edges, ratios: Sequence[int]) -> Encoded:
-        lane, finest = start, ratios[0]
+    def _joined(self, backbone: Backbone, start: _Lane, chunks: Edges, ratios: Sequence[int]) -> Encoded:
+        lane, finest, join = start, ratios[0], {"pooled": pooled, "clustered": clustered}[self.passes]
         for chunk, is_edge in chunks:
             lane, kv = self._encode_chunk(backbone, chunk, lane, self._actual(finest, is_edge))
             sizes = {ratio: 1 if is_edge and self.edge_ratio else ratio // finest for ratio in ratios}
-            yield chunk, {ratio: kv if size == 1 else pooled(kv, size) for ratio, size in sizes.items()}
+            yield chunk, {ratio: kv if size == 1 else join(kv, size) for ratio, size in sizes.items()}
 
     def _joint(self, backbone: Backbone, start: _Lane, chunks: Edges, ratios: Sequence[int]) -> Encoded:
         memory, carries = start.memory, dict.fromkeys(ratios, 0)
@@ -153,8 +156,8 @@ def _require_divisible(ratios: Sequence[int]) -> None:
     for low, high in pairwise(sorted(ratios)):
         if high % low:
             raise X2LError(
-                f"ratios: expected each to divide the next with compressor.passes joint or pooled, got {low} "
-                f"and {high}"
+                f"ratios: expected each to divide the next with compressor.passes joint, pooled or "
+                f"clustered, got {low} and {high}"
             )
 
 

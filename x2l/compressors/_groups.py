@@ -1,0 +1,38 @@
+"""Groups of a chunk's tokens, each of which becomes one token: the mean of all in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from x2l.types import KV, expanded
+
+Groups = tuple[Float[Tensor, "groups tokens"], Int[Tensor, " groups"]]
+"""Which tokens each group holds (1, else 0), and the token where it stands, in order."""
+
+
+def means_of_groups(
+    kv: KV, groups_of: Callable[[Float[Tensor, "layers kv_heads tokens head_dim"]], Groups]
+) -> KV:
+    """[..., tokens, head_dim] become [..., groups, head_dim]; keys before rotation.
+
+    groups_of: a video's keys in float32 to its groups, equally many for each video of a batch. A group
+    counts for what its tokens stood for together.
+    """
+    batch = kv.keys.shape[:-4]
+    videos = kv.keys.detach().float().reshape(-1, *kv.keys.shape[-4:])
+    groups = zip(*(groups_of(keys) for keys in videos), strict=True)
+    holds, stands = (torch.stack(parts).view(*batch, *parts[0].shape) for parts in groups)
+    sizes = holds.sum(dim=-1)
+    counts = sizes if kv.counts is None else (holds @ kv.counts.to(holds)[..., None])[..., 0]
+    means = (holds / sizes[..., None])[..., None, None, :, :]
+    places = expanded(kv.positions, (*batch, *kv.positions.shape[-3:-1]))
+    return KV(
+        (means @ kv.keys.float()).to(kv.keys),
+        (means @ kv.values.float()).to(kv.values),
+        places.gather(-1, stands[..., None, None, :].expand(*places.shape[:-1], -1)),
+        counts=counts,
+    )

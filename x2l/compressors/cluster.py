@@ -1,0 +1,102 @@
+"""Tokens with like keys become one: the clusters that tell a chunk's keys with the least squared error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from x2l.compressors._groups import Groups, means_of_groups
+from x2l.engine.chunkwise import ChunkCompressor
+from x2l.rounding import in_full_precision
+from x2l.types import KV
+
+
+@dataclass
+class Cluster(ChunkCompressor):
+    """Ward's clusters of a chunk's tokens, `tokens // ratio` of them, one at least; each becomes its mean.
+
+    [layers, kv_heads, tokens, head_dim] become [layers, kv_heads, tokens // ratio, head_dim]. Those two
+    clusters merge that add least to the squared distances of keys, before rotation, from the means of
+    their clusters, over all layers and heads. So what repeats is told once, and what is like nothing else
+    keeps a token of its own, where means of neighbours would wash it out. A token stands where the last
+    one in it did. Counts: how many are in it.
+
+    Source: Ward, Hierarchical Grouping to Optimize an Objective Function (JASA, 1963); that alike tokens
+    may be merged: ToMe (arXiv 2210.09461).
+    Differs: ToMe merges a token only with one of the other half.
+    """
+
+    requires = frozenset({"unrotated_keys"})
+
+    def compress(self, kv: KV, ratio: int) -> KV:
+        return clustered(kv, ratio)
+
+
+def clustered(kv: KV, size: int) -> KV:
+    """Means of clusters that hold `size` tokens on average, keys before rotation."""
+    return means_of_groups(kv, lambda keys: clusters(keys, max(1, kv.num_tokens // size)))
+
+
+def clusters(keys: Float[Tensor, "layers kv_heads tokens head_dim"], num: int) -> Groups:
+    """Ward's clusters of tokens by all of their keys, in the order of the last token of each."""
+    tokens = keys.shape[-2]
+    if keys.is_meta:  # a model on paper: only their number matters
+        return keys.new_empty(num, tokens), torch.empty(num, dtype=torch.long, device=keys.device)
+    each = torch.arange(tokens, device=keys.device)
+    if tokens == num:
+        return torch.eye(num, device=keys.device), each
+    gone, into, costs = dendrogram(keys.movedim(-2, 0).flatten(1))
+    merged = costs.argsort(stable=True)[: tokens - num]
+    parent = each.index_copy(0, gone[merged], into[merged])
+    for _ in range(tokens.bit_length()):  # each step doubles how far a token sees
+        parent = parent[parent]
+    stands, of_token = parent.unique(return_inverse=True)
+    return one_hot(of_token, num).T.to(keys), stands
+
+
+def dendrogram(
+    points: Float[Tensor, "points dim"],
+) -> tuple[Int[Tensor, " merges"], Int[Tensor, " merges"], Float[Tensor, " merges"]]:
+    """Every merge on the way to one cluster: the point that named a cluster, the later one that names it from
+    then on, and what the merge adds to the squared error, never less than the merges within it.
+
+    Two clusters that are nearest to each other merge sooner or later, whatever else does (Ward's cost is
+    reducible), so each round merges all such pairs at once; about log2(points) rounds.
+    """
+    with in_full_precision(points.device.type):
+        points = points - points.mean(dim=0)
+        inner = points @ points.T
+    names = torch.arange(len(points), device=points.device)
+    sizes, costs, merges = torch.ones_like(inner[0]), torch.zeros_like(inner[0]), []
+    while len(names) > 1:
+        added = costs_of_merging(inner, sizes)
+        cost, nearest = added.min(dim=-1)
+        one = torch.arange(len(names), device=points.device)
+        goes = (nearest[nearest] == one) & (one < nearest)
+        one, other = one[goes], nearest[goes]
+        costs[other] = torch.stack((cost[goes], costs[one], costs[other])).amax(dim=0)
+        merges.append((names[one], names[other], costs[other]))
+        sizes = sizes.index_add(0, other, sizes[one])
+        inner = inner.index_add(0, other, inner[one])
+        inner = inner.index_add(1, other, inner[:, one])
+        names, sizes, costs = names[~goes], sizes[~goes], costs[~goes]
+        inner = inner[~goes][:, ~goes]
+    return tuple(torch.cat(parts) for parts in zip(*merges, strict=True))
+
+
+def costs_of_merging(
+    inner: Float[Tensor, "clusters clusters"], sizes: Float[Tensor, " clusters"]
+) -> Float[Tensor, "clusters clusters"]:
+    """What merging two clusters adds to the squared error, inf for one with itself.
+
+    inner: products of the clusters' sums. |a| |b| / (|a| + |b|) times the squared distance of their means.
+    """
+    means = inner / (sizes[:, None] * sizes)
+    squares = means.diagonal()
+    distances = (squares[:, None] + squares - means - means.T).clamp_min(0)
+    weights = sizes[:, None] * sizes / (sizes[:, None] + sizes)
+    return (weights * distances).fill_diagonal_(torch.inf)
