@@ -45,6 +45,7 @@ ONE_PASS = {
     "joint_low": VST(edge_ratio=None, passes="joint"),
     "joint_high": VST(edge_ratio=None, passes="joint", memory="high"),
     "pooled": VST(edge_ratio=None, passes="pooled"),
+    "clustered": VST(edge_ratio=None, passes="clustered"),
 }
 SIZES = {
     "vocab_size": 1000,

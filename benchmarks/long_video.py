@@ -33,6 +33,7 @@ WAYS = {
     "joint low": {"passes": "joint", "memory": "low"},
     "joint high": {"passes": "joint", "memory": "high"},
     "pooled": {"passes": "pooled"},
+    "clustered": {"passes": "clustered"},
 }
 CHUNK, WINDOW, SIZE = 10, 25, 64
 FLAT, MOST_OF_OTHERS = "joint high", 2000

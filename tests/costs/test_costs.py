@@ -88,13 +88,18 @@ def counted(run) -> int:
     return counter.get_total_flops()
 
 
-PASSES = [VST(passes="joint"), VST(passes="joint", memory="high"), VST(passes="pooled")]
+PASSES = [
+    VST(passes="joint"),
+    VST(passes="joint", memory="high"),
+    VST(passes="pooled"),
+    VST(passes="clustered"),
+]
 
 
 @pytest.mark.parametrize(
     "compressor",
     [VST(), VST(edge_ratio=None), *PASSES],
-    ids=["edges", "alike", "joint", "joint high", "pooled"],
+    ids=["edges", "alike", "joint", "joint high", "pooled", "clustered"],
 )
 def test_pre_fill_flops_are_those_that_torch_counts(compressor, backbone):
     source, prefix = chunks(backbone, num_chunks=8, frames_per_chunk=10), backbone.begin()
@@ -354,6 +359,7 @@ def test_the_benchmark_for_a_gpu_runs_at_a_small_size(monkeypatch, capsys):
     ("frames", "passes", "memory", "most"),
     [
         (256, "pooled", "low", 0.65),
+        (256, "clustered", "low", 0.65),
         (256, "joint", "low", 0.67),  # every VST of 32x attends to a memory of 2x: a little above 0.65
         (256, "joint", "high", 0.56),
         (2048, "joint", "high", 0.31),

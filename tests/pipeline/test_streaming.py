@@ -26,6 +26,7 @@ from x2l.video import Sampling, open_video
 from x2l.waiting import Waiting
 
 NUM_CHUNKS = 4
+PASSES = ["own", "joint", "pooled", "clustered"]
 
 
 def frames_of(video, sampling=None):
@@ -45,8 +46,8 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(
     "compressor",
-    [VST(), VST(passes="joint"), VST(passes="pooled"), MeanPool(edge_ratio=2), Packed(VST(), 4)],
-    ids=["own", "joint", "pooled", "mean", "packed"],
+    [*(VST(passes=passes) for passes in PASSES), MeanPool(edge_ratio=2), Packed(VST(), 4)],
+    ids=[*PASSES, "mean", "packed"],
 )
 def test_an_ended_stream_is_the_index_of_its_frames(backbone, video, compressor, tmp_path):
     pipeline = pipeline_of(backbone, compressor)
@@ -92,7 +93,7 @@ def test_a_live_stream_that_was_stopped_goes_on_with_new_frames(backbone, video,
     assert spans == [(0.0, 1.0), (2.0, 3.0), (4.0, 5.0)]
 
 
-@pytest.mark.parametrize("passes", ["own", "joint", "pooled"])
+@pytest.mark.parametrize("passes", PASSES)
 def test_it_goes_on_where_it_was_and_is_the_same_to_the_byte(backbone, video, passes, tmp_path):
     pipeline = pipeline_of(backbone, VST(passes=passes, edge_ratio=4))
     list(pipeline.stream(frames_of(video), tmp_path / "whole"))
