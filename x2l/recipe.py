@@ -29,7 +29,8 @@ DEFAULT_ORACLE: Spec = {"name": "attention"}
 DEFAULT_SELECTOR: Spec = {"name": "top_k", "k": 3}
 
 RECOMMENDED: dict[str, Any] = {
-    "compressor": {"name": "vst", "passes": "pooled"},
+    "compressor": {"name": "vst", "edge_ratio": None, "passes": "clustered"},
+    "ratios": [2, 8],
     "oracle": {"name": "sentences", "inner": {"name": "attention"}},
     "proportional": {"beta": 1.0},
 }

@@ -139,7 +139,7 @@ def evidence(data: dict) -> list[int]:
 def test_a_recipe_file_takes_the_place_of_the_recommended_parts(ok, folder, tmp_path):
     """What a file leaves out is as in the paper."""
     recommended = json.loads(ok(*asking(folder), QUESTION, "--json"))
-    assert recommended["proportional"]["beta"] == 1 and recommended["compressor"]["passes"] == "pooled"
+    assert recommended["proportional"]["beta"] == 1 and recommended["compressor"]["passes"] == "clustered"
     assert recommended["oracle"]["inner"]["name"] == "attention"
     (tmp_path / "recipe.yaml").write_text("ratios: [2, 8]\nselector: {name: top_k, k: 2}\n")
     paper = json.loads(ok(*asking(folder), QUESTION, "--json", "--recipe", tmp_path / "recipe.yaml"))
@@ -160,9 +160,9 @@ def test_json_has_exactly_the_promised_keys(ok, folder):
     assert data["backbone"] == {"name": "x2l_tiny", "model": str(folder / "model")}
     assert data["compressor"] == {
         "name": "vst",
-        "edge_ratio": 2,
+        "edge_ratio": None,
         "carry": "reset",
-        "passes": "pooled",
+        "passes": "clustered",
         "memory": "low",
     }
     assert data["oracle"]["name"] == "sentences"
@@ -172,9 +172,7 @@ def test_json_has_exactly_the_promised_keys(ok, folder):
 def test_json_counts_tokens_bytes_and_seconds(ok, folder):
     data = json.loads(ok(*asking(folder), QUESTION, "--json"))
     full = FRAMES_PER_CHUNK * TOKENS_PER_FRAME
-    # The first and the last chunk are at 2x whatever the plan.
-    ratios = [2 if chunk in (0, NUM_CHUNKS - 1) else ratio for chunk, ratio in enumerate(data["plan"])]
-    assert data["kv_tokens_per_chunk"] == [full // ratio for ratio in ratios]
+    assert data["kv_tokens_per_chunk"] == [full // ratio for ratio in data["plan"]]
     assert data["kv_tokens"] == sum(data["kv_tokens_per_chunk"])
     assert data["kv_tokens_full"] == full * NUM_CHUNKS
     geometry = tiny_backbone().geometry
@@ -237,8 +235,7 @@ def test_check_tells_what_an_index_holds_and_what_is_damaged(ok, refused, folder
         11.0,
     )
     per_chunk, per_token = FRAMES_PER_CHUNK * TOKENS_PER_FRAME, tiny_backbone().geometry.bytes_per_token
-    low = NUM_CHUNKS * per_chunk // 2
-    high = 2 * per_chunk // 2 + (NUM_CHUNKS - 2) * per_chunk // 8  # the first and the last chunk are at 2x
+    low, high = (NUM_CHUNKS * (per_chunk // ratio) for ratio in (2, 8))
     assert held["levels"] == {
         "2x": {"tokens": low, "bytes": low * per_token},
         "8x": {"tokens": high, "bytes": high * per_token},

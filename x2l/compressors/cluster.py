@@ -25,9 +25,9 @@ class Cluster(ChunkCompressor):
     keeps a token of its own, where means of neighbours would wash it out. A token stands where the last
     one in it did. Counts: how many are in it.
 
-    Source: Ward, Hierarchical Grouping to Optimize an Objective Function (JASA, 1963); that alike tokens
-    may be merged: ToMe (arXiv 2210.09461).
-    Differs: ToMe merges a token only with one of the other half.
+    Source: Hierarchical Grouping to Optimize an Objective Function (Ward, JASA, 1963).
+    Differs: the points are KVs, which ToMe (arXiv 2210.09461) merges likewise, but a token only with one of
+    the other half.
     """
 
     requires = frozenset({"unrotated_keys"})
