@@ -97,7 +97,16 @@ def refused(x2l):
 
 
 def with_model(folder: Path, name: str = "model") -> list:
-    return ["--set", f"backbone.model={folder / name}", "--set", "selector.k=2", "--ratios", "2,8"]
+    return [
+        "--set",
+        f"backbone.model={folder / name}",
+        "--selector",
+        "top_k",
+        "--set",
+        "selector.k=2",
+        "--ratios",
+        "2,8",
+    ]
 
 
 def asking(

@@ -255,6 +255,17 @@ def test_knapsack_uses_the_levels_that_it_is_given():
     )
 
 
+def test_a_share_has_room_for_the_fewest_in_detail():
+    """Six chunks of 16 tokens at 2x and 1 at 32x, 192 before compression."""
+    index = index_of_levels([{2: 16, 32: 1}] * 6)
+    index = replace(index, chunks=tuple(replace(chunk, num_visual_tokens=32) for chunk in index.chunks))
+    cases = ((0.15, 0, 1), (0.15, 3, 3), (0.01, 0, 0), (0.01, 2, 2), (0.3, 3, 3), (0.5, 3, 6))
+    for share, fewest, detailed in cases:
+        plan = Knapsack(share=share, fewest=fewest).choose(SCORES, index)
+        assert plan.ratios.count(2) == detailed, (share, fewest)
+    assert "selector.fewest: -1" in error_of(Knapsack, fewest=-1)
+
+
 def test_diverse_passes_over_a_chunk_that_repeats_a_better_one():
     index, looks = bare_index(4), torch.tensor([[3.0, 0.0], [3.0, 0.1], [0.0, 2.0], [-2.0, -2.0]])
     kvs = [

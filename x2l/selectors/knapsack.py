@@ -20,7 +20,8 @@ from x2l.types import DROPPED, Plan, VideoIndex, X2LError
 class Knapsack(Selector):
     """The plan of the highest total worth whose cached tokens of the video fit into a budget.
 
-    budget: of tokens. None: `share` of those before compression, but room for all at the coarsest level.
+    budget: of tokens. None: `share` of those before compression, but room for `fewest` chunks at the finest
+        level and all others at the coarsest.
     ratios: the levels to choose from; None = all of the index.
     temperature: of the softmax over standard scores that gives each chunk's weight; the lower, the more the
         best chunks get.
@@ -38,14 +39,17 @@ class Knapsack(Selector):
 
     budget: int | None = None
     share: float = 0.15
+    fewest: int = 3
     ratios: tuple[int, ...] | None = None
-    temperature: float = 0.5
+    temperature: float = 1.0
 
     def __post_init__(self):
         if self.budget is not None and self.budget < 1:
             raise X2LError(f"selector.budget: {self.budget}, expected 1 or more tokens")
         if not 0 < self.share <= 1:
             raise X2LError(f"selector.share: {self.share}, expected a share above 0 and at most 1")
+        if self.fewest < 0:
+            raise X2LError(f"selector.fewest: {self.fewest}, expected 0 or more chunks")
         if self.temperature <= 0:
             raise X2LError(f"selector.temperature: {self.temperature}, expected above 0")
 
@@ -53,7 +57,8 @@ class Knapsack(Selector):
         ratios = [in_index("ratios", ratio, ratio, index) for ratio in self.ratios or index.ratios]
         costs = np.array([index.planned_tokens(Plan((r,) * len(index.chunks))) for r in ratios]).T
         coarsest = int(costs.min(axis=1).sum())
-        budget = self.budget or max(coarsest, int(self.share * index.num_visual_tokens))
+        more = np.sort(np.ptp(costs, axis=1))[::-1][: self.fewest].sum()
+        budget = self.budget or max(coarsest + int(more), int(self.share * index.num_visual_tokens))
         if coarsest > budget:
             ratios, costs = [*ratios, DROPPED], np.pad(costs, ((0, 0), (0, 1)))
         if costs[costs > 0].min() > budget:
