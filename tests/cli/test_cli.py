@@ -97,16 +97,8 @@ def refused(x2l):
 
 
 def with_model(folder: Path, name: str = "model") -> list:
-    return [
-        "--set",
-        f"backbone.model={folder / name}",
-        "--selector",
-        "top_k",
-        "--set",
-        "selector.k=2",
-        "--ratios",
-        "2,8",
-    ]
+    model = ["--set", f"backbone.model={folder / name}"]
+    return [*model, "--selector", "top_k", "--set", "selector.k=2", "--ratios", "2,8"]
 
 
 def asking(
