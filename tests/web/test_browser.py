@@ -95,6 +95,11 @@ def ask(page: Page, text: str) -> None:
     page.get_by_role("button", name="Ask", exact=True).click()
 
 
+def choose(page: Page, slot: str, method: str) -> None:
+    page.get_by_label(slot, exact=True).first.fill(method)
+    page.get_by_label(slot, exact=True).first.press("Enter")
+
+
 def seconds(page: Page) -> float:
     return page.locator(".x2l-stage video").evaluate("video => video.currentTime")
 
@@ -106,7 +111,7 @@ def test_a_visit(page):
     expect(page.locator(".x2l-progress i").nth(3)).to_be_visible()
     take(page, "reading")
     ready = page.locator(".x2l-ready")
-    expect(ready).to_contain_text("22 chunks at 2x and 32x")
+    expect(ready).to_contain_text("22 chunks at 2x, 8x, 32x")
 
     page.get_by_label("Select example 1").click()
     expect(page.get_by_label("Question", exact=True)).to_have_value(QUESTION)
@@ -114,12 +119,12 @@ def test_a_visit(page):
     result = page.locator(".x2l-result")
     expect(result.locator(".x2l-answer")).to_have_text("7")
     expect(page.locator("#chat")).to_contain_text("7")
-    expect(result).to_contain_text("445")
+    expect(result).to_contain_text("512")
     expect(result).to_contain_text("uncompressed 3,440")
     expect(result.locator(".x2l-timeline [data-chunk]")).to_have_count(22)
     shown = result.locator(".x2l-evidence button")
-    expect(shown.nth(2)).to_contain_text("3:10–3:19")
-    shown.nth(2).click()
+    expect(shown.nth(3)).to_contain_text("3:10–3:19")
+    shown.nth(3).click()
     page.wait_for_function("Math.abs(document.querySelector('.x2l-stage video').currentTime - 190) < 0.1")
     result.locator("[data-chunk='8']").click()
     page.wait_for_function("Math.abs(document.querySelector('.x2l-stage video').currentTime - 80) < 0.1")
@@ -136,23 +141,23 @@ def test_a_visit(page):
     expect(result.nth(1).locator(".x2l-lines .level")).to_have_count(22)
     take(page, "side-by-side")
 
-    # Another oracle and another k: nothing is read again.
+    # Another oracle, another selector and its k: nothing is read again.
     read_in = ready.inner_text()
     page.get_by_label("Uncompressed, too").uncheck()
+    choose(page, "oracle", "{name: attention, similarity: cosine}")
+    choose(page, "selector", "top_k")
     page.get_by_label("k", exact=True).first.fill("1")
-    page.get_by_label("oracle", exact=True).first.fill("{name: attention, similarity: cosine}")
-    page.get_by_label("oracle", exact=True).first.press("Enter")
     ask(page, QUESTION)
     expect(shown).to_have_count(1)
     assert ready.inner_text() == read_in
 
-    page.get_by_label("ratios").first.fill("2, 32, many")
+    page.get_by_label("ratios").first.fill("2, 8, many")
     ask(page, QUESTION)
     expect(page.get_by_role("alert")).to_have_text("ratios.2: expected int, got 'many'")
     expect(result).to_have_count(2)
     take(page, "error")
 
-    page.get_by_label("ratios").first.fill("2, 32")
+    page.get_by_label("ratios").first.fill("2, 8, 32")
     hostile = '<img src="https://example.com/x.png"> <b>2 < 3</b> {{ 7 * 7 }} ${7*7} **a**'
     ask(page, hostile)
     expect(page.locator("#chat")).to_contain_text(hostile)

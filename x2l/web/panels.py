@@ -55,7 +55,7 @@ def progress(chunks: Sequence[ChunkKV], video: Footage, doing: str = "Reading") 
 def indexed(index: VideoIndex) -> Markup:
     """What an index is."""
     seconds = sum(index.spec.seconds.values())
-    levels = " and ".join(f"{ratio}x" for ratio in index.ratios)
+    levels = ", ".join(f"{ratio}x" for ratio in index.ratios)
     return Markup('<small class="x2l-ready">Read once in {:.1f} s: {} chunks at {}, {}</small>').format(
         seconds, len(index.chunks), levels, size(index.num_bytes)
     )
