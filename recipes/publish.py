@@ -92,6 +92,7 @@ TIMES = {
     "lora": "92 min",
     "lora_gain": "18 min",
     "one_pass": "55 min",
+    "packed": "25 min",
     "post_training_4k": "47 min; at 2x 33 min",
     "selectors": "18 min",
     "spine": "25 min",
