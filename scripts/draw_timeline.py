@@ -67,10 +67,10 @@ def _chunks(axes: Axes, sample: Sample, answer: Answer) -> None:
 
 
 def _legend(axes: Axes, sample: Sample) -> None:
-    low, *_, high = sample.index.ratios
+    low, *higher = sample.index.ratios
     for x, colour, text in (
         (0, DETAIL, f"L-KVs: detail, {low} tokens become one"),
-        (8, GIST, f"H-KVs: the gist, {high} become one; both ends of a video stay at {low}"),
+        (8, GIST, f"H-KVs: the gist, {' or '.join(map(str, higher))} become one"),
     ):
         axes.add_patch(Rectangle((x + 0.12, -1.4), 0.5, 0.5, color=colour, lw=0))
         _say(axes, x + 0.85, -1.15, text)

@@ -350,12 +350,13 @@ def test_the_page_on_weighing_is_followed(checkout, capsys):
     (ask,) = commands(WEIGHING)
     assert main([*ask, "--max-new-tokens", "1"]) == 0
     ways = rows(WEIGHING, "| `compressor`")
-    assert len(ways) == 4
+    assert len(ways) == 5
     counted = {}
     for frames in (256, 2048):
         for way in ways:
             fields = yaml.safe_load(way[0].strip("`"))
             sets = [f"compressor.{key}={value}" for key, value in fields.items() if key != "name"]
+            sets += ["ratios=[2, 32]", "compressor.edge_ratio=2"]
             given = [part for each in sets for part in ("--set", each)]
             capsys.readouterr()
             assert main(["estimate", "--frames", str(frames), "--json", *given]) == 0
