@@ -30,9 +30,8 @@ DEFAULT_SELECTOR: Spec = {"name": "top_k", "k": 3}
 
 RECOMMENDED: dict[str, Any] = {
     "compressor": {"name": "vst", "edge_ratio": None, "passes": "clustered"},
-    "ratios": [2, 8, 32],
+    "ratios": [2, 8],
     "oracle": {"name": "sentences", "inner": {"name": "attention"}},
-    "selector": {"name": "knapsack"},
     "proportional": {"beta": 1.0},
 }
 """Where the command line departs from the paper, which the defaults of Recipe follow: what measured best on

@@ -97,8 +97,7 @@ def refused(x2l):
 
 
 def with_model(folder: Path, name: str = "model") -> list:
-    model = ["--set", f"backbone.model={folder / name}"]
-    return [*model, "--selector", "top_k", "--set", "selector.k=2", "--ratios", "2,8"]
+    return ["--set", f"backbone.model={folder / name}", "--set", "selector.k=2", "--ratios", "2,8"]
 
 
 def asking(

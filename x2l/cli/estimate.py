@@ -48,7 +48,7 @@ def estimate(
 
     \b
     x2l estimate --backbone video_xl --frames 2048
-    x2l estimate --backbone qwen3_vl --frames 512 --set ratios=[2,16] --set selector.share=0.2
+    x2l estimate --backbone qwen3_vl --frames 512 --set ratios=[2,16] --set selector.k=5
     """
     from x2l import registry
     from x2l.costs.dry_run import dry_run

@@ -185,7 +185,7 @@ _SHARED = [
     _method("oracle"),
     _method("selector"),
     click.option("--ratios", metavar="N,N", callback=_parse_ratios, help="Compression levels, such as 2,32."),
-    set_option("Any field of the recipe, such as selector.share=0.2; repeatable."),
+    set_option("Any field of the recipe, such as selector.k=5; repeatable."),
     click.option("--recipe", metavar="FILE", help="A recipe (YAML) to start from."),
     plugin_option,
     device_option,
