@@ -163,16 +163,16 @@ def test_the_pictures_show_what_happens(tmp_path, monkeypatch):
     import draw_timeline
     from sample import Sample
 
-    sample = Sample.read({"ratios": draw_concepts.RATIOS})
-    answer = draw_timeline.draw(sample, tmp_path / "timeline.svg")
+    answer = draw_timeline.draw(Sample.read(), tmp_path / "timeline.svg")
     assert answer.text == draw_timeline.ASKED.answer == "7"
+    sample = Sample.read({"ratios": draw_concepts.RATIOS})
     fast = [figure for figure in draw_concepts.FIGURES if figure is not draw_concepts.chunker]
     monkeypatch.setattr(draw_concepts, "FIGURES", fast)
     draw_concepts.draw(sample, tmp_path / "figures")
     for drawn in (tmp_path / "timeline.svg", *(tmp_path / "figures").iterdir()):
         committed = DOCS / drawn.relative_to(tmp_path)
         assert spoken(drawn) == spoken(committed) != []
-    page = (DOCS / "concepts.md").read_text()
+    page, answer = (DOCS / "concepts.md").read_text(), sample.pipeline.ask(sample.index, draw_timeline.ASKED)
     assert f"{answer.kv_tokens} tokens in place of {answer.kv_tokens_full:,}" in page
 
 
