@@ -203,6 +203,16 @@ def test_clusters_add_least_to_the_squared_error(tokens, ratio, seed):
         torch.testing.assert_close(getattr(level, part), torch.stack(means, dim=-2))
 
 
+@given(tokens=st.integers(2, 24), num=st.integers(1, 24), scale=st.floats(1e-3, 1e3), seed=st.integers(0, 99))
+def test_tokens_that_are_all_as_far_from_each_other_are_clustered(tokens, num, scale, seed):
+    """All costs are equal but for rounding, which must not leave every cluster without a pair."""
+    draw = torch.Generator().manual_seed(seed)
+    turned = torch.linalg.qr(torch.randn(tokens, tokens, generator=draw)).Q
+    for keys in (scale * torch.eye(tokens), scale * turned):
+        held, stands = clusters(keys[None, None], min(num, tokens))
+        assert held.sum(dim=0).tolist() == [1.0] * tokens and len(stands) == min(num, tokens)
+
+
 @given(tokens=st.integers(2, 60), seed=st.integers(0, 9))
 def test_a_cluster_of_equal_keys_is_found_and_what_is_like_nothing_stays_alone(tokens, seed):
     """Exact ties, too: all but one token repeat two kinds."""

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from x2l.rounding import in_full_precision
 from x2l.types import KV, expanded
 
 Groups = tuple[Float[Tensor, "groups tokens"], Int[Tensor, " groups"]]
@@ -19,20 +20,22 @@ def means_of_groups(
 ) -> KV:
     """[..., tokens, head_dim] become [..., groups, head_dim]; keys before rotation.
 
-    groups_of: a video's keys in float32 to its groups, equally many for each video of a batch. A group
-    counts for what its tokens stood for together.
+    groups_of: a video's keys in float32 to its groups, equally many for each video of a batch. The mean is
+    that of the tokens, whatever each stands for; a group counts for what its tokens stood for together.
     """
     batch = kv.keys.shape[:-4]
     videos = kv.keys.detach().float().reshape(-1, *kv.keys.shape[-4:])
     groups = zip(*(groups_of(keys) for keys in videos), strict=True)
     holds, stands = (torch.stack(parts).view(*batch, *parts[0].shape) for parts in groups)
     sizes = holds.sum(dim=-1)
-    counts = sizes if kv.counts is None else (holds @ kv.counts.to(holds)[..., None])[..., 0]
     means = (holds / sizes[..., None])[..., None, None, :, :]
+    with in_full_precision(kv.keys.device.type):
+        counts = sizes if kv.counts is None else (holds @ kv.counts.to(holds)[..., None])[..., 0]
+        keys, values = (means @ part.float() for part in (kv.keys, kv.values))
     places = expanded(kv.positions, (*batch, *kv.positions.shape[-3:-1]))
     return KV(
-        (means @ kv.keys.float()).to(kv.keys),
-        (means @ kv.values.float()).to(kv.values),
+        keys.to(kv.keys),
+        values.to(kv.values),
         places.gather(-1, stands[..., None, None, :].expand(*places.shape[:-1], -1)),
         counts=counts,
     )

@@ -19,15 +19,15 @@ from x2l.types import KV
 class Cluster(ChunkCompressor):
     """Ward's clusters of a chunk's tokens, `tokens // ratio` of them, one at least; each becomes its mean.
 
-    [layers, kv_heads, tokens, head_dim] become [layers, kv_heads, tokens // ratio, head_dim]. Those two
-    clusters merge that add least to the squared distances of keys, before rotation, from the means of
-    their clusters, over all layers and heads. So what repeats is told once, and what is like nothing else
-    keeps a token of its own, where means of neighbours would wash it out. A token stands where the last
-    one in it did. Counts: how many are in it.
+    [layers, kv_heads, tokens, head_dim] become [layers, kv_heads, tokens // ratio, head_dim]; where text stands
+    between frames, each run of visual tokens has clusters of its own. Those two clusters merge that add least
+    to the squared distances of keys, before rotation, from the means of their clusters, over all layers and
+    heads. So what repeats is told once, and what is like nothing else keeps a token of its own, where means of
+    neighbours would wash it out. A token stands where the last one in it did. Counts: how many are in it.
 
     Source: Hierarchical Grouping to Optimize an Objective Function (Ward, JASA, 1963).
-    Differs: the points are KVs, which ToMe (arXiv 2210.09461) merges likewise, but a token only with one of
-    the other half.
+    Differs: the points are KVs. ToMe (arXiv 2210.09461) merges alike tokens, too, but one only with a token
+    of the other half (see Merge).
     """
 
     requires = frozenset({"unrotated_keys"})
@@ -65,7 +65,7 @@ def dendrogram(
     then on, and what the merge adds to the squared error, never less than the merges within it.
 
     Two clusters that are nearest to each other merge sooner or later, whatever else does (Ward's cost is
-    reducible), so each round merges all such pairs at once; about log2(points) rounds.
+    reducible), so each round merges all such pairs at once; usually some multiple of log2(points) rounds.
     """
     with in_full_precision(points.device.type):
         points = points - points.mean(dim=0)
@@ -97,6 +97,7 @@ def costs_of_merging(
     """
     means = inner / (sizes[:, None] * sizes)
     squares = means.diagonal()
-    distances = (squares[:, None] + squares - means - means.T).clamp_min(0)
+    # Symmetric to the bit: of costs that are, the least belongs to a pair that is nearest to each other.
+    distances = (squares[:, None] + squares - (means + means.T)).clamp_min(0)
     weights = sizes[:, None] * sizes / (sizes[:, None] + sizes)
     return (weights * distances).fill_diagonal_(torch.inf)

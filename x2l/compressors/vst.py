@@ -17,6 +17,9 @@ from x2l.engine.chunkwise import check_edge_ratio, with_edges
 from x2l.interfaces import Backbone, Compressor, chunk_kv
 from x2l.types import KV, Chunk, ChunkKV, Memory, X2LError
 
+OF_FINEST = {"pooled": pooled, "clustered": clustered}
+"""How coarser levels are made of the finest one, by the name of `passes`."""
+
 
 @dataclass
 class VST(Compressor):
@@ -29,7 +32,8 @@ class VST(Compressor):
         the same raw token, the finest comes first. A VST sees all that stands in front of it.
         "pooled": a pass of the finest ratio; a coarser token is the mean of neighbouring finest ones of its
         chunk, keys before rotation.
-        "clustered": likewise, but of those finest ones whose keys are alike (see Cluster).
+        "clustered": likewise, but of those finest ones whose keys are alike; it stands where the last of them
+        does (see Cluster).
         All but "own" need ratios of which each divides the next.
     memory: what later chunks see in a joint pass: VSTs of the lowest ratio, or only those of the highest.
     edge_ratio: ratio of the first and the last chunk in every level; None treats them like the others.
@@ -70,7 +74,7 @@ class VST(Compressor):
         if self.passes != "own":
             _require_divisible(ratios)
         start = _Lane(memory=backbone.extend(None, prefix))
-        encode = {"own": self._own, "joint": self._joint}.get(self.passes, self._joined)
+        encode = {"own": self._own, "joint": self._joint}.get(self.passes, self._of_finest)
         known = ((chunk, chunk.index == 0) for chunk in before)
         edges = chain(known, with_edges(chunks, has_begun=bool(before)))
         for chunk, levels in encode(backbone, start, edges, sorted(ratios)):
@@ -89,8 +93,8 @@ class VST(Compressor):
                 lanes[ratio], levels[ratio] = steps[step]
             yield chunk, levels
 
-    def _joined(self, backbone: Backbone, start: _Lane, chunks: Edges, ratios: Sequence[int]) -> Encoded:
-        lane, finest, join = start, ratios[0], {"pooled": pooled, "clustered": clustered}[self.passes]
+    def _of_finest(self, backbone: Backbone, start: _Lane, chunks: Edges, ratios: Sequence[int]) -> Encoded:
+        lane, finest, join = start, ratios[0], OF_FINEST[self.passes]
         for chunk, is_edge in chunks:
             lane, kv = self._encode_chunk(backbone, chunk, lane, self._actual(finest, is_edge))
             sizes = {ratio: 1 if is_edge and self.edge_ratio else ratio // finest for ratio in ratios}

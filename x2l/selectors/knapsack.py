@@ -21,7 +21,7 @@ class Knapsack(Selector):
     """The plan of the highest total worth whose cached tokens of the video fit into a budget.
 
     budget: of tokens. None: `share` of those before compression, but room for `fewest` chunks at the finest
-        level and all others at the coarsest.
+        level and all others at the coarsest (room: the plan may use it otherwise).
     ratios: the levels to choose from; None = all of the index.
     temperature: of the softmax over standard scores that gives each chunk's weight; the lower, the more the
         best chunks get.
