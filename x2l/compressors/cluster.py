@@ -19,11 +19,12 @@ from x2l.types import KV
 class Cluster(ChunkCompressor):
     """Ward's clusters of a chunk's tokens, `tokens // ratio` of them, one at least; each becomes its mean.
 
-    [layers, kv_heads, tokens, head_dim] become [layers, kv_heads, tokens // ratio, head_dim]; where text stands
-    between frames, each run of visual tokens has clusters of its own. Those two clusters merge that add least
-    to the squared distances of keys, before rotation, from the means of their clusters, over all layers and
-    heads. So what repeats is told once, and what is like nothing else keeps a token of its own, where means of
-    neighbours would wash it out. A token stands where the last one in it did. Counts: how many are in it.
+    [layers, kv_heads, tokens, head_dim] become [layers, kv_heads, tokens // ratio, head_dim]; where text
+    stands between frames, each run of visual tokens has clusters of its own. Those two clusters merge that
+    add least to the squared distances of keys, before rotation, from the means of their clusters, over all
+    layers and heads. So what repeats is told once, and what is like nothing else keeps a token of its own,
+    where means of neighbours would wash it out. A token stands where the last one in it did. Counts: how
+    many are in it.
 
     Source: Hierarchical Grouping to Optimize an Objective Function (Ward, JASA, 1963).
     Differs: the points are KVs. ToMe (arXiv 2210.09461) merges alike tokens, too, but one only with a token
