@@ -23,7 +23,7 @@ def main(quick: bool, out: Path) -> list[tuple[int, int, float, float]]:
     asked = [question for _, question in read_questions(HERE / "questions.json")]
     pipeline = Pipeline(
         build("backbone", "x2l_tiny"),
-        build("compressor", {"name": "vst", "passes": "clustered"}),  # coarser levels of the finest
+        build("compressor", {"name": "vst", "passes": "clustered"}),  # coarse: clusters of 2x
         build("oracle", "attention"),
         build("selector", "top_k"),
         ratios=(2, 8, 32),

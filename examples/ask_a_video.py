@@ -22,7 +22,7 @@ def main(video: Path, questions: list[str], quick: bool) -> float | None:
     asked = [Question(text) for text in questions] or sample
     pipeline = Pipeline(
         backbone=build("backbone", "x2l_tiny"),
-        compressor=build("compressor", {"name": "vst", "passes": "clustered"}),  # H-KVs of L-KVs
+        compressor=build("compressor", {"name": "vst", "passes": "clustered"}),  # alike L-KVs
         oracle=build("oracle", "attention"),
         selector=build("selector", {"name": "top_k", "k": 3}),  # three chunks in detail
         sampling=Sampling(44) if quick else Sampling(),  # frames in all, or one a second

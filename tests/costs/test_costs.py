@@ -416,9 +416,9 @@ def test_equal_chunks_of_a_million_frames_are_counted_once(monkeypatch, capsys):
     assert main(["estimate", "--backbone", "video_xl", "--frames", "1000000", "--json"]) == 0
     assert len(drawn) < 100
     sheet = json.loads(capsys.readouterr().out)
-    # 100,000 chunks of 1,440 tokens; the first, the last and the three of the plan are at 2x.
+    # 100,000 chunks of 1,440 tokens; the three of the plan are at 2x.
     assert sheet["num_chunks"] == 100_000 and sheet["visual_tokens"] == 144_000_000
-    assert sheet["level_tokens"] == {"2": 72_000_000, "32": 2 * 720 + 99_998 * 45}
-    assert sheet["hybrid_tokens"] == 4 * 720 + 99_996 * 45
+    assert sheet["level_tokens"] == {"2": 72_000_000, "8": 18_000_000}
+    assert sheet["hybrid_tokens"] == 3 * 720 + 99_997 * 180
     assert main(["estimate", "--frames", "99999999999"]) == 2
     assert "--frames" in capsys.readouterr().err
