@@ -31,6 +31,8 @@ def weighed(decoder: PreTrainedModel, cache: DynamicCache) -> Iterator[None]:
     implementation = decoder.config._attn_implementation
 
     def add_bias(_, args: tuple, given: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        if given.get("past_key_values") is not cache:
+            return args, given
         read = given["input_ids"] if given.get("inputs_embeds") is None else given["inputs_embeds"]
         row = _row(bias, cache.get_seq_length() + read.shape[1], decoder)
         if implementation == CAUSAL_SDPA:
