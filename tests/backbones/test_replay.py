@@ -29,7 +29,7 @@ def indexed(backbones):  # noqa: F811
 
 @pytest.fixture
 def graph_steps(monkeypatch):
-    """How often a step was made: in small sizes."""
+    """The steps that were made."""
     made = []
     build = replay.FixedStep.__init__
     monkeypatch.setattr(
@@ -48,10 +48,10 @@ def written(backbone, index, plan, positions="original", ids=None, **options):
 @every_backbone
 @pytest.mark.parametrize("beta", [0.0, 1.0])
 @torch.no_grad()
-def test_a_fixed_step_writes_the_tokens_of_a_growing_cache(name, beta, indexed, graph_steps):
+def test_a_fixed_step_writes_the_tokens_of_a_growing_cache(name, beta, indexed, graph_steps, monkeypatch):
     plain, index = indexed(name)
+    monkeypatch.setattr(plain, "_replays", replay.Replays())
     backbone = plain.weighing(Proportional(beta)) if beta else plain
-    plain._replays = backbone._replays = replay.Replays()
     for positions in ("contiguous", "original"):
         for plan in PLANS:
             expected, grown = written(backbone, index, plan, positions)
@@ -72,7 +72,7 @@ def test_a_fixed_step_writes_the_tokens_of_a_growing_cache(name, beta, indexed, 
 def test_captures_are_shared_by_size_and_bounded(indexed, graph_steps, monkeypatch):
     monkeypatch.setattr(replay, "SIZE_STEP", 8)
     backbone, index = indexed("x2l_tiny")
-    backbone._replays = replay.Replays()
+    monkeypatch.setattr(backbone, "_replays", replay.Replays())
     sizes = (8, 16, 24, 32)
     for num_new in (*sizes, *sizes):
         expected, _ = written(backbone, index, PLANS[0], max_new_tokens=num_new)
@@ -83,9 +83,9 @@ def test_captures_are_shared_by_size_and_bounded(indexed, graph_steps, monkeypat
 
 
 @torch.no_grad()
-def test_weights_that_moved_are_captured_anew(indexed, graph_steps):
+def test_weights_that_moved_are_captured_anew(indexed, graph_steps, monkeypatch):
     backbone, index = indexed("x2l_tiny")
-    backbone._replays = replay.Replays()
+    monkeypatch.setattr(backbone, "_replays", replay.Replays())
     written(backbone, index, PLANS[0], decode="graph")
     head = backbone.model.lm_head
     kept, head.weight = head.weight, torch.nn.Parameter(head.weight.flip(0))
@@ -115,8 +115,39 @@ def test_a_drawn_answer_is_the_same_and_a_failure_leaves_the_model_as_it_was(ind
     assert written(backbone, index, PLANS[0], decode="graph")[0] == written(backbone, index, PLANS[0])[0]
 
 
-def test_what_cannot_be_replayed_is_one_line(indexed):
+@torch.no_grad()
+def test_what_was_read_before_does_not_reach_a_later_answer(indexed, monkeypatch):
     backbone, index = indexed("x2l_tiny")
+    monkeypatch.setattr(backbone, "_replays", replay.Replays())
+    long, ids = assemble(index, Plan((1, 1, 1)), backbone), backbone.encode_question(QUESTION)
+    for layer in long.layers:
+        layer.values[..., -1, :] = torch.inf
+    backbone.generate_ids(ids, long, **WRITING, decode="graph")
+    expected, _ = written(backbone, index, PLANS[0])
+    assert written(backbone, index, PLANS[0], decode="graph")[0] == expected
+
+
+def test_one_answer_is_replayed_at_a_time(indexed):
+    backbone, index = indexed("x2l_tiny")
+    with (
+        pytest.raises(X2LError, match=r"^decode: graph writes one answer at a time"),
+        backbone._replays.stepping(backbone.model, assemble(index, PLANS[0], backbone), 1),
+    ):
+        written(backbone, index, PLANS[0], decode="graph")
+    assert "forward" not in vars(backbone.model)
+
+
+def test_what_cannot_be_replayed_is_one_line(indexed, monkeypatch):
+    backbone, index = indexed("x2l_tiny")
+    decoder = backbone.decoder
+    with monkeypatch.context() as patch:
+        patch.setattr(decoder.rotary_emb, "rope_type", "dynamic")
+        with pytest.raises(X2LError, match=r"^decode: graph cannot replay the rotary embedding dynamic, wh"):
+            written(backbone, index, PLANS[0], decode="graph")
+    with monkeypatch.context() as patch:
+        patch.setattr(decoder.config, "layer_types", ["sliding_attention"] * 5)
+        with pytest.raises(X2LError, match=r"^decode: graph cannot replay layers that attend within a wind"):
+            written(backbone, index, PLANS[0], decode="graph")
     with pytest.raises(X2LError, match=r"^decode: got 'fast', expected auto, eager or graph$"):
         written(backbone, index, PLANS[0], decode="fast")
     flex = registry.build("backbone", {"name": "x2l_tiny", "attention": "flex_attention"})

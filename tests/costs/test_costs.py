@@ -349,6 +349,7 @@ def test_the_benchmark_for_a_gpu_runs_at_a_small_size(monkeypatch, capsys):
     assert hybrid["kv_tokens_full"] == plain["kv_tokens"] == 20 * 144
     timed = ("ttft_s", "prefill_s", "prefill_again_s", "decode_ms_per_token", "replayed_ms_per_token")
     assert all(row[stage] > 0 for row in report["figures"]["20"].values() for stage in timed)
+    assert all(row["replayed_alike"] for row in report["figures"]["20"].values())
     limits = dict(plain["limits"])
     assert limits.pop("question_s") < limits["ttft_s"]
     assert limits.keys() == {

@@ -40,6 +40,8 @@ class Cluster(ChunkCompressor):
 
 def clustered(kv: KV, sizes: Sequence[int]) -> list[KV]:
     """Means of clusters that hold so many tokens on average, for each of `sizes`; keys before rotation."""
+    if not sizes:
+        return []
     nums = [max(1, kv.num_tokens // size) for size in sizes]
     by_video = [clusters(keys, nums) for keys in keys_of_videos(kv)]
     return [means_of_groups(kv, groups) for groups in zip(*by_video, strict=True)]

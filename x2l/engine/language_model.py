@@ -28,7 +28,7 @@ from x2l.cache import FilledCache, filled_cache, next_position
 from x2l.engine.causal import CAUSAL_SDPA, attending, without_mask
 from x2l.engine.hooks import outputs_of
 from x2l.engine.observing import observed
-from x2l.engine.replay import CAN_REPLAY, Replays
+from x2l.engine.replay import CAN_REPLAY, Replays, reason_against
 from x2l.engine.weighing import CAN_WEIGH, weighed
 from x2l.engine.words import unknown_words, vocabulary
 from x2l.interfaces import Backbone
@@ -244,11 +244,11 @@ class LanguageModelBackbone(Backbone):
         would not look at the prompt and the video, which have no token ids here.
 
         stop_strings: the answer ends with the token that completes one of them.
-        decode: "graph" replays a captured step for every new token (x2l.engine.replay; where nothing can be
-        captured, the same step is run), "eager" launches it; "auto" is eager.
+        decode: "graph" replays a captured step for every new token (x2l.engine.replay; without a GPU the same
+        step is run), "eager" launches it; "auto" is eager.
 
         Raises X2LError for beam search, which would need a cache for every beam, for another `decode`, and
-        for "graph" with an attention that cannot take its mask.
+        for "graph" with a model whose step cannot be repeated.
         """
         decode = self._decoding(options.pop("decode", "auto"))
         if options.get("num_beams", 1) > 1:
@@ -271,10 +271,14 @@ class LanguageModelBackbone(Backbone):
     def _decoding(self, decode: str) -> str:
         if decode not in DECODE:
             raise X2LError(f"decode: got {decode!r}, expected {', '.join(DECODE[:-1])} or {DECODE[-1]}")
+        if decode != "graph":
+            return decode
         attention = self.decoder.config._attn_implementation
-        if decode == "graph" and attention not in (*CAN_REPLAY, CAUSAL_SDPA):
+        if attention not in (*CAN_REPLAY, CAUSAL_SDPA):
             expected = " or ".join(CAN_REPLAY)
             raise X2LError(f"decode: graph cannot replay the attention {attention}, expected {expected}")
+        if reason := reason_against(self.decoder):
+            raise X2LError(f"decode: graph cannot replay {reason}, expected eager")
         return decode
 
     def streamer(self, on_text: Callable[[str], Any]) -> TextStreamer:
