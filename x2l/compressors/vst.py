@@ -97,7 +97,8 @@ class VST(Compressor):
         lane, finest, join = start, ratios[0], OF_FINEST[self.passes]
         for chunk, is_edge in chunks:
             lane, kv = self._encode_chunk(backbone, chunk, lane, self._actual(finest, is_edge))
-            coarser = [] if is_edge and self.edge_ratio else ratios[1:]
+            is_done = isinstance(chunk, ChunkKV)  # encoded before: only the memory has to know it
+            coarser = [] if is_done or (is_edge and self.edge_ratio) else ratios[1:]
             joined = join(kv, [ratio // finest for ratio in coarser])
             yield chunk, dict.fromkeys(ratios, kv) | dict(zip(coarser, joined, strict=True))
 
