@@ -10,6 +10,7 @@ from x2l import registry
 from x2l.cache import assemble
 from x2l.compressors.vst import VST
 from x2l.engine import causal
+from x2l.proportional import Proportional
 from x2l.types import Plan, Question
 
 pytestmark = [
@@ -58,3 +59,30 @@ def test_rows_behind_a_cache_are_attended_to_as_on_a_cpu(dtype, within):
         given = [tensor.to("cuda", dtype) for tensor in states]
         got = causal._lower_right(*given, None if bias is None else bias.to("cuda", dtype), 0.0, 0.1)
         torch.testing.assert_close(got.float().cpu(), expected, atol=within, rtol=within)
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0])
+@pytest.mark.parametrize("name", registry.names("backbone"))
+@torch.no_grad()
+def test_replayed_tokens_are_those_that_are_launched(name, beta, tmp_path):
+    """Several answers of one capture, each of another plan."""
+    build(name, tmp_path)
+    model = {} if name == "x2l_tiny" else {"model": str(tmp_path)}
+    plain = registry.build("backbone", {"name": name, "device": "cuda", **model})
+    index = index_of_noise(plain, registry.build("compressor", "mean_pool"))
+    backbone = plain.weighing(Proportional(beta)) if beta else plain
+    ids = backbone.encode_question(QUESTION)
+    for plan in (Plan((8, 1, 2)), Plan((2, 2, 8))):
+        launched, replayed = (
+            backbone.generate_ids(
+                ids,
+                assemble(index, plan, backbone, "original"),
+                max_new_tokens=6,
+                eos_token_id=-1,
+                decode=decode,
+            ).tolist()
+            for decode in ("eager", "graph")
+        )
+        assert replayed == launched
+    (step,) = backbone._replays._steps.values()
+    assert step.graph is not None

@@ -574,6 +574,14 @@ def test_an_answer_ends_where_it_is_told_to(ok, folder):
     assert len(whole) > 1 and stopped.split() == whole[:1]
 
 
+def test_a_replayed_answer_is_the_one_that_is_launched(ok, folder):
+    answers = {
+        decode: ok(*asking(folder), QUESTION, "--quiet", "--max-new-tokens", "12", "--decode", decode)
+        for decode in ("auto", "eager", "graph")
+    }
+    assert len(set(answers.values())) == 1 and len(answers["graph"].split()) > 1
+
+
 def test_sampling_depends_on_the_temperature(ok, folder):
     def answers(*options):
         return {ok(*asking(folder), QUESTION, "--quiet", "--max-new-tokens", "8", *options) for _ in range(3)}
@@ -606,7 +614,10 @@ def test_letters_that_a_model_cannot_tell_apart_are_refused(x2l, folder, tmp_pat
     code, out, err = x2l(*choosing, QUESTION)
     assert (code, out) == (2, "") and "has no options to choose from" in err
     code, out, err = x2l(*choosing, QUESTION, "--stop", ".")
-    assert (code, out) == (2, "") and "--letters excludes --max-new-tokens, --temperature and --stop" in err
+    assert (code, out) == (
+        2,
+        "",
+    ) and "--letters excludes --max-new-tokens, --temperature, --stop and --decode" in err
 
 
 def test_a_conversation_knows_its_turns(ok, folder, monkeypatch):

@@ -203,13 +203,23 @@ def test_clusters_add_least_to_the_squared_error(tokens, ratio, seed):
         torch.testing.assert_close(getattr(level, part), torch.stack(means, dim=-2))
 
 
+def test_clusters_of_several_sizes_are_those_of_each_alone_one_within_the_other():
+    keys = kv_of(20).keys
+    fine, coarse = both = clusters(keys, [10, 3])
+    for (held, stands), num in zip(both, (10, 3), strict=True):
+        ((alone, places),) = clusters(keys, [num])
+        assert torch.equal(held, alone) and torch.equal(stands, places)
+    shared = coarse[0] @ fine[0].T  # how much of each fine one every coarse one holds
+    assert ((shared > 0).sum(dim=0) == 1).all()
+
+
 @given(tokens=st.integers(2, 24), num=st.integers(1, 24), scale=st.floats(1e-3, 1e3), seed=st.integers(0, 99))
 def test_tokens_that_are_all_as_far_from_each_other_are_clustered(tokens, num, scale, seed):
     """All costs are equal but for rounding, which must not leave every cluster without a pair."""
     draw = torch.Generator().manual_seed(seed)
     turned = torch.linalg.qr(torch.randn(tokens, tokens, generator=draw)).Q
     for keys in (scale * torch.eye(tokens), scale * turned):
-        held, stands = clusters(keys[None, None], min(num, tokens))
+        ((held, stands),) = clusters(keys[None, None], [min(num, tokens)])
         assert held.sum(dim=0).tolist() == [1.0] * tokens and len(stands) == min(num, tokens)
 
 
@@ -221,7 +231,7 @@ def test_a_cluster_of_equal_keys_is_found_and_what_is_like_nothing_stays_alone(t
     kinds = torch.randint(2, (tokens,), generator=draw)
     kinds[torch.randint(tokens, (1,), generator=draw)] = 2
     many = KV(kv.keys[..., kinds, :], kv.values[..., kinds, :], torch.arange(tokens)[None, None, None])
-    held, stands = clusters(many.keys, num := len(kinds.unique()))
+    ((held, stands),) = clusters(many.keys, [num := len(kinds.unique())])
     assert sorted(held.sum(dim=-1).tolist()) == sorted(kinds.bincount(minlength=3)[kinds.unique()].tolist())
     assert all(len(kinds[row.bool()].unique()) == 1 for row in held)
     assert len(stands) == num and stands.tolist() == sorted(int(row.nonzero().max()) for row in held)

@@ -158,9 +158,9 @@ def test_plans_carry_the_scores(name):
 
 def test_threshold_takes_what_stands_out_and_never_fewer_than_asked():
     two_stand_out = torch.tensor([0.0, 5.0, 0.1, -0.1, 4.5, 0.0, 0.2, 0.0])
-    assert chosen(Threshold(fewest=0), 8, two_stand_out) == [1, 4]
+    assert chosen(Threshold(above=1.5, fewest=0), 8, two_stand_out) == [1, 4]
     assert chosen(Threshold(), 8, two_stand_out) == [1, 4, 6]
-    assert chosen(Threshold(fewest=0, most=1), 8, two_stand_out) == [1]
+    assert chosen(Threshold(above=1.5, fewest=0, most=1), 8, two_stand_out) == [1]
     assert chosen(Threshold(fewest=2), 8, torch.zeros(8)) == [0, 1]
     assert chosen(Threshold(), 8) == []
     assert error_of(Threshold, most=2) == "selector.most: 2, expected 3 (fewest) or more"
@@ -169,7 +169,9 @@ def test_threshold_takes_what_stands_out_and_never_fewer_than_asked():
 @given(st.lists(st.integers(-9, 9), min_size=1, max_size=30), st.floats(0.1, 5), st.floats(-3, 3))
 def test_what_stands_out_does_not_depend_on_the_scale_of_the_scores(values, scale, shift):
     scores = torch.tensor(values, dtype=torch.float64)
-    if not torch.isclose(standard_scores(scores), torch.tensor(1.5, dtype=torch.float64), atol=1e-6).any():
+    if not torch.isclose(
+        standard_scores(scores), torch.tensor(Threshold().above, dtype=torch.float64), atol=1e-6
+    ).any():
         selected = [chosen(Threshold(), len(values), each) for each in (scores, scores * scale + shift)]
         assert selected[0] == selected[1]
 

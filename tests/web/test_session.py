@@ -1,8 +1,10 @@
 """A visitor without a page: what is read again and what is not, what is kept, what is refused."""
 
 import threading
+import time
 import warnings
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -176,6 +178,20 @@ def test_bad_input_is_a_line_in_the_page_and_leaves_the_rest(studio, path, tmp_p
     assert len(view.results) == 1 and "data-chunk" in view.results[0]  # that of the first setting
 
 
+def test_a_question_that_waits_is_not_answered_about_another_video(studio, path):
+    """Whenever the other one is opened: before the model begins, while it writes, before it is timed."""
+    list(studio.open("me", path, SETTINGS))
+    num_views = len(list(studio.ask("me", TEXT, [SETTINGS])))
+    for num_seen in range(1, num_views + 1):
+        asking = studio.ask("me", TEXT, [SETTINGS], times=True)
+        seen = list(islice(asking, num_seen))
+        *_, opened = studio.open("me", path, SETTINGS)
+        *_, view = asking
+        assert len(seen) == num_seen and "Read once" in opened.state
+        assert "another video was opened before the answer" in view.message
+        assert not view.turns
+
+
 def test_out_of_memory_is_a_line_in_the_page_and_other_errors_are_raised(studio, path, monkeypatch):
     def failing(error: Exception):
         def fail(*_, **__):
@@ -288,6 +304,18 @@ def test_recent_keeps_what_was_used_last():
     assert gone == ["B"] and len(recent) == 2
     recent.clear()
     assert gone == ["B", "A", "C"] and len(recent) == 0
+
+
+def test_visitors_who_come_at_a_time_share_what_one_of_them_made():
+    made, recent = [], Recent(2)
+
+    def make() -> int:
+        time.sleep(0.01)
+        made.append(1)
+        return len(made)
+
+    with ThreadPoolExecutor(4) as visitors:
+        assert list(visitors.map(lambda _: recent.get("key", make), range(8))) == [1] * 8
 
 
 def test_the_sample_is_the_video_of_the_examples_with_questions_of_every_kind():

@@ -53,7 +53,7 @@ def ask(
     if question is not None and not question.strip():
         raise click.UsageError("QUESTION is empty")
     if letters and generation:
-        raise click.UsageError("--letters excludes --max-new-tokens, --temperature and --stop")
+        raise click.UsageError("--letters excludes --max-new-tokens, --temperature, --stop and --decode")
     from tqdm import tqdm
 
     from x2l.cli import setup, texts

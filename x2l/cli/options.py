@@ -85,11 +85,12 @@ def generation_options(command: Callable) -> Callable:
         temperature: float | None,
         seed: int | None,
         stop: tuple[str, ...],
+        decode: str | None,
         **given: Any,
     ) -> Any:
         sampling = {"do_sample": True, "temperature": temperature, "seed": seed} if temperature else {}
-        limits = {"max_new_tokens": max_new_tokens, "stop_strings": list(stop) or None}
-        options = {name: value for name, value in (sampling | limits).items() if value is not None}
+        others = {"max_new_tokens": max_new_tokens, "stop_strings": list(stop) or None, "decode": decode}
+        options = {name: value for name, value in (sampling | others).items() if value is not None}
         return command(generation=options, **given)
 
     for add in reversed(_GENERATION):
@@ -177,6 +178,11 @@ _GENERATION = [
         help="Equal seeds sample equal answers; default: drawn, and reported with the answer.",
     ),
     click.option("--stop", metavar="TEXT", multiple=True, help="The answer ends behind it; repeatable."),
+    click.option(
+        "--decode",
+        type=click.Choice(["auto", "eager", "graph"]),
+        help="graph: a GPU replays a captured step for every token; auto, the default, is eager.",
+    ),
 ]
 
 _SHARED = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -15,18 +15,20 @@ Groups = tuple[Float[Tensor, "groups tokens"], Int[Tensor, " groups"]]
 """Which tokens each group holds (1, else 0), and the token where it stands, in order."""
 
 
-def means_of_groups(
-    kv: KV, groups_of: Callable[[Float[Tensor, "layers kv_heads tokens head_dim"]], Groups]
-) -> KV:
+def keys_of_videos(kv: KV) -> Iterable[Float[Tensor, "layers kv_heads tokens head_dim"]]:
+    """Keys of each video of a batch, in float32, to form groups by."""
+    return kv.keys.detach().float().reshape(-1, *kv.keys.shape[-4:])
+
+
+def means_of_groups(kv: KV, groups: Sequence[Groups]) -> KV:
     """[..., tokens, head_dim] become [..., groups, head_dim]; keys before rotation.
 
-    groups_of: a video's keys in float32 to its groups, equally many for each video of a batch. The mean is
-    that of the tokens, whatever each stands for; a group counts for what its tokens stood for together.
+    groups: of each video of a batch, equally many. The mean is that of the tokens, whatever each stands for;
+    a group counts for what its tokens stood for together.
     """
     batch = kv.keys.shape[:-4]
-    videos = kv.keys.detach().float().reshape(-1, *kv.keys.shape[-4:])
-    groups = zip(*(groups_of(keys) for keys in videos), strict=True)
-    holds, stands = (torch.stack(parts).view(*batch, *parts[0].shape) for parts in groups)
+    parts = zip(*groups, strict=True)
+    holds, stands = (torch.stack(part).view(*batch, *part[0].shape) for part in parts)
     sizes = holds.sum(dim=-1)
     means = (holds / sizes[..., None])[..., None, None, :, :]
     with in_full_precision(kv.keys.device.type):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from x2l.compressors._groups import Groups, means_of_groups
+from x2l.compressors._groups import Groups, keys_of_videos, means_of_groups
 from x2l.engine.chunkwise import ChunkCompressor
 from x2l.rounding import in_full_precision
 from x2l.types import KV
@@ -34,29 +35,35 @@ class Cluster(ChunkCompressor):
     requires = frozenset({"unrotated_keys"})
 
     def compress(self, kv: KV, ratio: int) -> KV:
-        return clustered(kv, ratio)
+        return clustered(kv, [ratio])[0]
 
 
-def clustered(kv: KV, size: int) -> KV:
-    """Means of clusters that hold `size` tokens on average, keys before rotation."""
-    return means_of_groups(kv, lambda keys: clusters(keys, max(1, kv.num_tokens // size)))
+def clustered(kv: KV, sizes: Sequence[int]) -> list[KV]:
+    """Means of clusters that hold so many tokens on average, for each of `sizes`; keys before rotation."""
+    if not sizes:
+        return []
+    nums = [max(1, kv.num_tokens // size) for size in sizes]
+    by_video = [clusters(keys, nums) for keys in keys_of_videos(kv)]
+    return [means_of_groups(kv, groups) for groups in zip(*by_video, strict=True)]
 
 
-def clusters(keys: Float[Tensor, "layers kv_heads tokens head_dim"], num: int) -> Groups:
-    """Ward's clusters of tokens by all of their keys, in the order of the last token of each."""
+def clusters(keys: Float[Tensor, "layers kv_heads tokens head_dim"], nums: Sequence[int]) -> list[Groups]:
+    """Ward's clusters of tokens by all of their keys, so many each time; each stands at its last token."""
     tokens = keys.shape[-2]
     if keys.is_meta:  # a model on paper: only their number matters
-        return keys.new_empty(num, tokens), torch.empty(num, dtype=torch.long, device=keys.device)
-    each = torch.arange(tokens, device=keys.device)
-    if tokens == num:
-        return torch.eye(num, device=keys.device), each
+        places = torch.empty(tokens, dtype=torch.long, device=keys.device)
+        return [(keys.new_empty(num, tokens), places[:num]) for num in nums]
     gone, into, costs = dendrogram(keys.movedim(-2, 0).flatten(1))
-    merged = costs.argsort(stable=True)[: tokens - num]
-    parent = each.index_copy(0, gone[merged], into[merged])
-    for _ in range(tokens.bit_length()):  # each step doubles how far a token sees
-        parent = parent[parent]
-    stands, of_token = parent.unique(return_inverse=True)
-    return one_hot(of_token, num).T.to(keys), stands
+    order, each = costs.argsort(stable=True), torch.arange(tokens, device=keys.device)
+    groups = []
+    for num in nums:
+        merged = order[: tokens - num]
+        parent = each.index_copy(0, gone[merged], into[merged])
+        for _ in range(tokens.bit_length()):  # each step doubles how far a token sees
+            parent = parent[parent]
+        stands, of_token = parent.unique(return_inverse=True)
+        groups.append((one_hot(of_token, num).T.to(keys), stands))
+    return groups
 
 
 def dendrogram(
@@ -72,7 +79,8 @@ def dendrogram(
         points = points - points.mean(dim=0)
         inner = points @ points.T
     names = torch.arange(len(points), device=points.device)
-    sizes, costs, merges = torch.ones_like(inner[0]), torch.zeros_like(inner[0]), []
+    sizes, costs = torch.ones_like(inner[0]), torch.zeros_like(inner[0])
+    merges = [(names[:0], names[:0], costs[:0])]
     while len(names) > 1:
         added = costs_of_merging(inner, sizes)
         cost, nearest = added.min(dim=-1)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from x2l.compressors._groups import Groups, means_of_groups
+from x2l.compressors._groups import Groups, keys_of_videos, means_of_groups
 from x2l.engine.chunkwise import ChunkCompressor
 from x2l.types import KV
 
@@ -33,7 +33,7 @@ class Merge(ChunkCompressor):
 
     def compress(self, kv: KV, ratio: int) -> KV:
         num_kept = max(1, kv.num_tokens // ratio)
-        return means_of_groups(kv, lambda keys: merged_tokens(keys, num_kept))
+        return means_of_groups(kv, [merged_tokens(keys, num_kept) for keys in keys_of_videos(kv)])
 
 
 def merged_tokens(keys: Float[Tensor, "layers kv_heads tokens head_dim"], num_kept: int) -> Groups:

@@ -17,7 +17,7 @@ from x2l.engine.chunkwise import check_edge_ratio, with_edges
 from x2l.interfaces import Backbone, Compressor, chunk_kv
 from x2l.types import KV, Chunk, ChunkKV, Memory, X2LError
 
-OF_FINEST = {"pooled": pooled, "clustered": clustered}
+OF_FINEST = {"pooled": lambda kv, sizes: [pooled(kv, size) for size in sizes], "clustered": clustered}
 """How coarser levels are made of the finest one, by the name of `passes`."""
 
 
@@ -97,8 +97,10 @@ class VST(Compressor):
         lane, finest, join = start, ratios[0], OF_FINEST[self.passes]
         for chunk, is_edge in chunks:
             lane, kv = self._encode_chunk(backbone, chunk, lane, self._actual(finest, is_edge))
-            sizes = {ratio: 1 if is_edge and self.edge_ratio else ratio // finest for ratio in ratios}
-            yield chunk, {ratio: kv if size == 1 else join(kv, size) for ratio, size in sizes.items()}
+            is_done = isinstance(chunk, ChunkKV)  # encoded before: only the memory has to know it
+            coarser = [] if is_done or (is_edge and self.edge_ratio) else ratios[1:]
+            joined = join(kv, [ratio // finest for ratio in coarser])
+            yield chunk, dict.fromkeys(ratios, kv) | dict(zip(coarser, joined, strict=True))
 
     def _joint(self, backbone: Backbone, start: _Lane, chunks: Edges, ratios: Sequence[int]) -> Encoded:
         memory, carries = start.memory, dict.fromkeys(ratios, 0)

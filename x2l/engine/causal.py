@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
@@ -104,6 +104,9 @@ def _attention(
         return attended.transpose(1, 2).contiguous(), None
     if cache_bias is not None:
         attention_mask = biased_mask(cache_bias, num_read)
+    elif attention_mask is not None and attention_mask.shape[1:] == (1, 1, num_seen):
+        attended = _one_row(query, key, value, attention_mask, dropout, scaling)
+        return attended.transpose(1, 2).contiguous(), None
     return sdpa_attention_forward(
         module, query, key, value, attention_mask, dropout, scaling, is_causal=is_causal, **kwargs
     )
@@ -114,9 +117,7 @@ def _lower_right(
 ) -> Queries:
     num_read, num_seen = query.shape[2], key.shape[2]
     if num_read == 1:
-        row = None if bias is None else bias[None, None, None]
-        attended = scaled_dot_product_attention(folded(query, key), key, value, row, dropout, scale=scale)
-        return attended.reshape(query.shape)
+        return _one_row(query, key, value, None if bias is None else bias[None, None, None], dropout, scale)
     if can_split(query.device) and not dropout:
         num_cached = num_seen - num_read
         cached, own = zip(*(states.tensor_split([num_cached], dim=2) for states in (key, value)), strict=True)
@@ -129,6 +130,18 @@ def _lower_right(
     return scaled_dot_product_attention(
         query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale, enable_gqa=is_grouped
     )
+
+
+def _one_row(
+    query: Float[Tensor, "batch heads 1 head_dim"],
+    key: Cached,
+    value: Cached,
+    mask: Shaped[Tensor, "#batch 1 1 seen"] | None,
+    dropout: float,
+    scale: float | None,
+) -> Float[Tensor, "batch heads 1 head_dim"]:
+    attended = scaled_dot_product_attention(folded(query, key), key, value, mask, dropout, scale=scale)
+    return attended.reshape(query.shape)
 
 
 AttentionInterface.register(CAUSAL_SDPA, _attention)

@@ -9,6 +9,7 @@ import hashlib
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -27,12 +28,16 @@ from x2l.cache import FilledCache, filled_cache, next_position
 from x2l.engine.causal import CAUSAL_SDPA, attending, without_mask
 from x2l.engine.hooks import outputs_of
 from x2l.engine.observing import observed
+from x2l.engine.replay import CAN_REPLAY, Replays, reason_against
 from x2l.engine.weighing import CAN_WEIGH, weighed
 from x2l.engine.words import unknown_words, vocabulary
 from x2l.interfaces import Backbone
 from x2l.room import Room
 from x2l.rotary import rotate, rotate_
 from x2l.types import KV, Chunk, Geometry, Memory, Observed, Question, VideoFacts, X2LError
+
+DECODE = ("auto", "eager", "graph")
+"""How new tokens are made: see `LanguageModelBackbone.generate_ids`."""
 
 
 class LanguageModelBackbone(Backbone):
@@ -72,6 +77,7 @@ class LanguageModelBackbone(Backbone):
         without_mask(self.decoder)
         self.tokenizer = tokenizer
         self._identity = identity
+        self._replays = Replays()
 
     @property
     def decoder(self) -> PreTrainedModel:
@@ -238,21 +244,42 @@ class LanguageModelBackbone(Backbone):
         would not look at the prompt and the video, which have no token ids here.
 
         stop_strings: the answer ends with the token that completes one of them.
+        decode: "graph" replays a captured step for every new token (x2l.engine.replay; without a GPU the same
+        step is run), "eager" launches it; "auto" is eager.
 
-        Raises X2LError for beam search, which would need a cache for every beam.
+        Raises X2LError for beam search, which would need a cache for every beam, for another `decode`, and
+        for "graph" with a model whose step cannot be repeated.
         """
+        decode = self._decoding(options.pop("decode", "auto"))
         if options.get("num_beams", 1) > 1:
             raise X2LError(f"num_beams: expected 1, got {options['num_beams']}")
         if stop := options.pop("stop_strings", None):
             options["stopping_criteria"] = [_StopAt(self.tokenizer, tuple(stop), len(ids))]
         seen = cache.get_seq_length() + len(ids)
-        with weighed(self.decoder, cache):
+        options = {"max_new_tokens": 64, "do_sample": False, "repetition_penalty": 1.0, **options}
+        with weighed(self.decoder, cache), ExitStack() as steps:
+            if decode == "graph":
+                num_read = len(ids) + options["max_new_tokens"]
+                steps.enter_context(self._replays.stepping(self.model, cache, num_read))
             output = self.model.generate(
                 **self._inputs(ids, cache),
                 attention_mask=torch.ones(1, seen, dtype=torch.long, device=self.device),
-                **{"max_new_tokens": 64, "do_sample": False, "repetition_penalty": 1.0, **options},
+                **options,
             )
         return output[0, len(ids) :]
+
+    def _decoding(self, decode: str) -> str:
+        if decode not in DECODE:
+            raise X2LError(f"decode: got {decode!r}, expected {', '.join(DECODE[:-1])} or {DECODE[-1]}")
+        if decode != "graph":
+            return decode
+        attention = self.decoder.config._attn_implementation
+        if attention not in (*CAN_REPLAY, CAUSAL_SDPA):
+            expected = " or ".join(CAN_REPLAY)
+            raise X2LError(f"decode: graph cannot replay the attention {attention}, expected {expected}")
+        if reason := reason_against(self.decoder):
+            raise X2LError(f"decode: graph cannot replay {reason}, expected eager")
+        return decode
 
     def streamer(self, on_text: Callable[[str], Any]) -> TextStreamer:
         streamer = TextStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)

@@ -14,6 +14,7 @@ from transformers.integrations.flex_attention import compile_friendly_flex_atten
 from transformers.masking_utils import flex_attention_mask
 
 from x2l.engine.causal import CAUSAL_SDPA, attending, biased_mask
+from x2l.engine.replay import FixedCache
 
 CAN_WEIGH = ("sdpa", "eager", "flex_attention")
 """Fused implementations take no bias."""
@@ -31,6 +32,8 @@ def weighed(decoder: PreTrainedModel, cache: DynamicCache) -> Iterator[None]:
     implementation = decoder.config._attn_implementation
 
     def add_bias(_, args: tuple, given: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        if isinstance(given.get("past_key_values"), FixedCache):  # the bias is in its mask
+            return args, given
         read = given["input_ids"] if given.get("inputs_embeds") is None else given["inputs_embeds"]
         row = _row(bias, cache.get_seq_length() + read.shape[1], decoder)
         if implementation == CAUSAL_SDPA:

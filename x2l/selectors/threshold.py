@@ -17,6 +17,7 @@ from x2l.types import VideoIndex, X2LError
 class Threshold(TwoLevels):
     """The chunks whose score lies `above` standard deviations or more over the video's mean, best first.
 
+    above: by chance a fiftieth of the chunks stands out by 2, a fifteenth by 1.5: of hundreds, too many.
     fewest: how many are re-loaded even if fewer stand out (3: never less than the paper's top 3).
     most: how many at most; None = no limit.
     Without scores, none.
@@ -24,7 +25,7 @@ class Threshold(TwoLevels):
     Source: none. Differs: the paper (Video-X^2L, section 3.4) takes a fixed number.
     """
 
-    above: float = 1.5
+    above: float = 2.0
     fewest: int = 3
     most: int | None = None
 

@@ -72,17 +72,18 @@ class Studio:
         session = self._session(visitor)
         try:
             recipes = [settings.recipe(self.base) for settings in chosen]
-            question = session.question(text, follows)
+            question, video = session.question(text, follows), session.opened()
         except X2LError as refused:
             yield View(message=panels.error(refused))
             return
         answers: list[Shown] = []
         try:
-            yield from self._answer(session, question, recipes, answers)
+            yield from self._answer(session, video, question, recipes, answers)
+            _require_open(session, video)
             session.turns = (*session.turns, (text, answers[0].answer.text))
             yield View(results=_results(answers), turns=session.turns)
             if times:
-                yield from self._time(session, question, recipes, answers)
+                yield from self._time(session, video, question, recipes, answers)
         except X2LError as refused:
             yield View(message=panels.error(refused), results=_results(answers), turns=session.turns)
 
@@ -96,30 +97,42 @@ class Studio:
         self._sessions.drop(visitor)
 
     def _answer(
-        self, session: Session, question: Question, recipes: Sequence[Recipe], answers: list[Shown]
+        self,
+        session: Session,
+        video: Footage,
+        question: Question,
+        recipes: Sequence[Recipe],
+        answers: list[Shown],
     ) -> Iterator[View]:
         names = ["A", "B"] if len(recipes) > 1 else [""]
         for name, recipe in zip(names, recipes, strict=True):
-            writing = Writing(session.opened(), session.turns, question.text, names, answers)
+            writing = Writing(video, session.turns, question.text, names, answers)
             yield writing.view()
 
             def asked(tell: Tell, name: str = name, recipe: Recipe = recipe) -> Shown:
-                return show(name, session.opened(), *session.ask(question, recipe, tell, tell))
+                _require_open(session, video)
+                return show(name, video, *session.ask(question, recipe, tell, tell))
 
             shown, notes = yield from self._run(asked, writing)
             answers.append(replace(shown, notes=notes))
             yield View(state=panels.indexed(shown.index))
 
     def _time(
-        self, session: Session, question: Question, recipes: Sequence[Recipe], answers: Sequence[Shown]
+        self,
+        session: Session,
+        video: Footage,
+        question: Question,
+        recipes: Sequence[Recipe],
+        answers: Sequence[Shown],
     ) -> Iterator[View]:
         whole = uncompressed(self.base)
 
         def timed(tell: Tell) -> tuple[str, list[float]]:
+            _require_open(session, video)
             _, full = session.ask(question, whole, on_chunk=tell)
             return full.text, [session.first_token_s(question, recipe) for recipe in (whole, *recipes)]
 
-        doing = reading(session.opened(), "Reading it uncompressed")
+        doing = reading(video, "Reading it uncompressed")
         (full, (full_s, *own_s)), _ = yield from self._run(timed, doing)
         timings = [Timing(seconds, full_s, full) for seconds in own_s]
         compared = [replace(each, timing=timing) for each, timing in zip(answers, timings, strict=True)]
@@ -151,6 +164,12 @@ class Studio:
     def _remove(self, path: Path | None) -> None:
         if path is not None:
             self.uploads.remove(path)
+
+
+def _require_open(session: Session, video: Footage) -> None:
+    """Raises X2LError if the visitor opened another video in the meantime."""
+    if session.opened() is not video:
+        raise X2LError("another video was opened before the answer, expected the question again")
 
 
 def _results(answers: Sequence[Shown]) -> list[str]:
