@@ -97,7 +97,7 @@ TIMES = {
     "selectors": "13 min",
     "spine": "20 min",
     "table1": "30 min",
-    "table2": "46 min",
+    "table2": "36 min",
     "table3": "75 min",
     "table4": "46 min",
     "table6": "20 min",
