@@ -198,6 +198,14 @@ def test_what_does_not_work_is_told_with_the_numbers_measured():
         f"{at('bi-level annotated top-3', 2048)} with the right chunk given",
         f"bi-level KVs gain {gain('table4', 'bi-level, trained bi-level', 'bi-level, before')}, 2x loses",
         f"up to 1,024 frames {at(attention, 1024)} or more",
+        f"with one chunk ({kind('selectors', 'k = 1', 'count')}; with eight "
+        f"{kind('selectors', 'k = 8', 'count')}), "
+        f"the most common pattern with six or eight ({kind('selectors', 'k = 8', 'pattern')}; "
+        f"with four {kind('selectors', 'k = 4', 'pattern')})",
+        f"{less('selectors', 'knapsack, 15 %', 'k = 1', 'counting')} below it on number and "
+        f"{less('selectors', 'knapsack, 15 %', 'k = 1', 'ordering')} on order",
+        f"Number there is {kind('selectors', 'k = 3', 'count')}, "
+        f"2x {kind('selectors', 'uniform 2x', 'count')} (",
         f"from {below_2x('bi-level, before', '2x, before')} to "
         f"{below_2x('bi-level, trained bi-level', '2x, trained at 2x')} below 2x on questions of all kinds",
         f"from {below_2x('bi-level, before', '2x, before', 'holistic')} to "
