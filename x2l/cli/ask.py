@@ -9,11 +9,18 @@ from typing import Any
 
 import click
 
-from x2l.cli.options import Options, generation_options, shared_options, verify_option, video_option
+from x2l.cli.options import (
+    Options,
+    generation_options,
+    shared_options,
+    source_argument,
+    verify_option,
+    video_option,
+)
 
 
 @click.command(short_help="Ask about a video file or an index.")
-@click.argument("source")
+@source_argument()
 @click.argument("question", required=False)
 @click.option(
     "--questions", "file", metavar="FILE", help="A JSON list of questions, with or without answers."

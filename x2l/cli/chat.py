@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from x2l.cli.options import Options, generation_options, shared_options, verify_option, video_option
+from x2l.cli.options import (
+    Options,
+    generation_options,
+    shared_options,
+    source_argument,
+    verify_option,
+    video_option,
+)
 
 if TYPE_CHECKING:
     from x2l.types import Answer
 
 
 @click.command(short_help="A conversation about a video file or an index.")
-@click.argument("source")
+@source_argument()
 @video_option
 @generation_options
 @verify_option

@@ -6,6 +6,7 @@ Those that name a part, a ratio, a length or a device are short for a `--set dot
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -15,6 +16,7 @@ from typing import Any
 import click
 
 from x2l.config.paths import local_path
+from x2l.errors import X2LError
 from x2l.precision import FULL_NAMES
 
 
@@ -119,6 +121,17 @@ def out_option(help: str) -> Callable:
         callback=lambda context, option, path: local_path(path),
         help=help,
     )
+
+
+def source_argument(required: bool = True) -> Callable:
+    """Decorator: adds what is asked about as `source`, which has to be there; torch is not loaded to see."""
+
+    def existing(context: click.Context, argument: click.Parameter, source: str | None) -> str | None:
+        if source is not None and not os.path.lexists(local_path(source)):
+            raise X2LError(f"{source}: no such file")
+        return source
+
+    return click.argument("source", required=required, callback=existing)
 
 
 def file_option(help: str) -> Callable:

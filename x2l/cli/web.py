@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from x2l.cli.options import Options, generation_options, shared_options
+from x2l.cli.options import Options, generation_options, shared_options, source_argument
 
 
 @click.command(short_help="A page in the browser: ask, and see what was looked at.")
-@click.argument("source", required=False)
+@source_argument(required=False)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Who is let in: 0.0.0.0 is everyone.")
 @click.option(
     "--port", type=click.IntRange(1, 65535), default=7860, show_default=True, help="Of the address."
