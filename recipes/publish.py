@@ -64,9 +64,9 @@ VSTs, to which `vst_from_qwen2.yaml` gives some ([how](../docs/post_training.md)
   which videos](../docs/needles.md).
 * **Chunks.** Scenes last 10 s and a chunk is 10 frames at one per second, so every chunk is exactly one
   scene, unless a row says otherwise (some of chunk_size and control do).
-* **Ends.** Rows with VSTs keep the first and the last chunk at 2x, "uniform" ones too. The exceptions:
-  `edge_ratio` says otherwise (chunk_size, table6, "VSTs 8x" of control), and `gist_ratio: 0` drops every
-  chunk that was not chosen, the ends too ("gold chunk alone 2x" of table1).
+* **Ends.** Rows with VSTs keep the first and the last chunk at 2x, "uniform" ones too, unless `edge_ratio`
+  says otherwise (chunk_size, table6, clustered and default rows), and `gist_ratio: 0` drops every chunk that
+  was not chosen, the ends too ("gold chunk alone 2x" of table1).
 * **The annotated oracle** knows where details, pairs and questions of order are seen; for the others it
   re-loads nothing.
 

@@ -146,7 +146,11 @@ def test_what_cannot_be_replayed_is_one_line(indexed, monkeypatch):
             written(backbone, index, PLANS[0], decode="graph")
     with monkeypatch.context() as patch:
         patch.setattr(decoder.config, "layer_types", ["sliding_attention"] * 5)
-        with pytest.raises(X2LError, match=r"^decode: graph cannot replay layers that attend within a wind"):
+        with pytest.raises(X2LError, match=r"^decode: graph cannot replay layers that do not attend to ev"):
+            written(backbone, index, PLANS[0], decode="graph")
+        patch.setattr(decoder.config, "layer_types", None)
+        patch.setattr(decoder.config, "sliding_window", 8)
+        with pytest.raises(X2LError, match=r"^decode: graph cannot replay layers that do not attend to ev"):
             written(backbone, index, PLANS[0], decode="graph")
     with pytest.raises(X2LError, match=r"^decode: got 'fast', expected auto, eager or graph$"):
         written(backbone, index, PLANS[0], decode="fast")

@@ -189,7 +189,7 @@ def test_a_question_that_waits_is_not_answered_about_another_video(studio, path)
         *_, view = asking
         assert len(seen) == num_seen and "Read once" in opened.state
         assert "another video was opened before the answer" in view.message
-        assert not view.turns
+        assert not view.turns and view.results == [panels.NO_ANSWER]
 
 
 def test_out_of_memory_is_a_line_in_the_page_and_other_errors_are_raised(studio, path, monkeypatch):

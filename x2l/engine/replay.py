@@ -1,6 +1,6 @@
-"""Tokens that are written one by one with nothing but a replay: every tensor stays where it was.
+"""Tokens that are written one by one by replaying one step: every tensor stays where it was.
 
-A GPU spends most of a token on launching its kernels. Here they are captured once, as a CUDA graph over a
+A GPU may spend most of a token on launching its kernels. Here they are captured once, as a CUDA graph over a
 cache of a fixed size, and replayed for every token, and for every later question whose cache is of that size.
 """
 
@@ -142,7 +142,7 @@ class Replays:
     """The steps of a model, by the size of their caches; of the newest only."""
 
     def __init__(self) -> None:
-        self._steps: dict[tuple[int, ...], FixedStep] = {}
+        self._steps: dict[tuple, FixedStep] = {}
         self._is_open = False
 
     @contextmanager
@@ -197,7 +197,7 @@ class Replays:
     ) -> FixedStep:
         """A capture reads weights and buffers where they were: others, or elsewhere, need another."""
         held = chain(model.parameters(), model.buffers())
-        key = (size, len(positions), *(tensor.data_ptr() for tensor in held))
+        key = (model.dtype, size, len(positions), *(tensor.data_ptr() for tensor in held))
         step = self._steps.pop(key, None)
         while len(self._steps) >= MOST_HELD:
             del self._steps[next(iter(self._steps))]
@@ -211,8 +211,11 @@ def reason_against(decoder: PreTrainedModel) -> str | None:
     kinds = {*rotary.values()} if isinstance(rotary, dict) else {rotary}
     if changing := kinds & {"dynamic", "longrope"}:
         return f"the rotary embedding {min(changing)}, which changes with the length"
-    if "sliding_attention" in (getattr(decoder.config, "layer_types", None) or ()):
-        return "layers that attend within a window"
+    config = decoder.config
+    layers = getattr(config, "layer_types", None)
+    has_window = {*layers} - {"full_attention"} if layers else getattr(config, "sliding_window", None)
+    if has_window:
+        return "layers that do not attend to everything"
     return None
 
 

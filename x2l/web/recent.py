@@ -44,5 +44,6 @@ class Recent(Generic[Value]):
                 self._on_gone(self._values.pop(key))
 
     def clear(self) -> None:
-        for key in list(self._values):
-            self.drop(key)
+        with self._lock:
+            for key in list(self._values):
+                self.drop(key)

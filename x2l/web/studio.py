@@ -85,7 +85,8 @@ class Studio:
             if times:
                 yield from self._time(session, video, question, recipes, answers)
         except X2LError as refused:
-            yield View(message=panels.error(refused), results=_results(answers), turns=session.turns)
+            shown = answers if session.opened() is video else ()
+            yield View(message=panels.error(refused), results=_results(shown), turns=session.turns)
 
     def forget(self, visitor: str) -> View:
         """Begin a new conversation."""
