@@ -86,7 +86,7 @@ TIMES = {
     "chunk_size": "56 min",
     "compressors": "100 min",
     "control": "25 min",
-    "fig2": "37 min",
+    "fig2": "46 min",
     "fig3": "16 min",
     "k_robust": "17 min",
     "lora": "92 min",

@@ -202,8 +202,10 @@ def test_what_does_not_work_is_told_with_the_numbers_measured():
         f"{kind('selectors', 'k = 8', 'count')}), "
         f"the most common pattern with six or eight ({kind('selectors', 'k = 8', 'pattern')}; "
         f"with four {kind('selectors', 'k = 4', 'pattern')})",
-        f"{less('selectors', 'knapsack, 15 %', 'k = 1', 'counting')} below it on number and "
-        f"{less('selectors', 'knapsack, 15 %', 'k = 1', 'ordering')} on order",
+        f"{less('selectors', 'knapsack, 15 %', 'k = 1', 'counting')} below it on number, "
+        f"{less('selectors', 'knapsack, 15 %', 'k = 1', 'ordering')} on order and "
+        f"{less('selectors', 'knapsack, 15 %', 'k = 6', 'holistic')} on holistic questions",
+        f"By default `x2l ask` reads a needle in 2,048 frames {at('default', 2048)} [",
         f"Number there is {kind('selectors', 'k = 3', 'count')}, "
         f"2x {kind('selectors', 'uniform 2x', 'count')} (",
         f"from {below_2x('bi-level, before', '2x, before')} to "

@@ -23,14 +23,24 @@ class Known(Oracle):
         return SCORES.get(question.text)
 
 
-def score(text):
-    return Sentences(inner=Known()).score(Question(text), bare_index(5), tiny_backbone())
+def score(text, **options):
+    return Sentences(inner=Known(), **options).score(Question(text), bare_index(5), tiny_backbone())
 
 
 def test_each_sentence_has_its_chunk():
     assert score("Where is the cat? And the dog?").topk(2).indices.tolist() == [1, 3]
     expected = torch.stack([standard_scores(SCORES[text]) for text in list(SCORES)[:2]]).amax(dim=0)
     torch.testing.assert_close(score("Where is the cat? And the dog?"), expected)
+
+
+def test_the_question_as_one_counts_too_where_it_is_told_to():
+    assert score("Where is the cat? And the dog?", whole=True).topk(3).indices.sort().values.tolist() == [
+        1,
+        2,
+        3,
+    ]
+    for single in ("Where is the cat?", "Look closely. Where is the cat?"):
+        torch.testing.assert_close(score(single, whole=True), score(single))
 
 
 def test_a_single_sentence_keeps_its_order_and_an_unknown_one_does_not_count():

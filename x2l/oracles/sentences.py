@@ -25,16 +25,25 @@ class Sentences(Oracle):
     a question of one sentence the order of the chunks is that of `inner`. Sentences of which `inner` abstains
     do not count; it abstains where `inner` does of all.
 
+    whole: the question as one counts as a sentence, too. Where two sentences only together name what is
+    asked ("Look at the red frame. Which digit does the star show?"), neither finds it by itself.
+
     Source: none; queries of several hops are taken apart likewise in retrieval.
     Differs: the paper (Video-X^2L, section 3.4) scores the question as one.
     """
 
     inner: Oracle = field(default_factory=AttentionScore)
+    whole: bool = False
+
+    not_prepared = frozenset({"whole"})
 
     def score(
         self, question: Question, index: VideoIndex, backbone: Backbone
     ) -> Float[Tensor, " chunks"] | None:
-        asked = [replace(question, text=text) for text in sentences(question.text)]
+        texts = sentences(question.text)
+        if self.whole and len(texts) > 1:
+            texts.append(question.text)
+        asked = [replace(question, text=text) for text in texts]
         scores = [scores_of(self.inner, each, index, backbone) for each in asked]
         standard = [standard_scores(each) for each in scores if each is not None]
         return torch.stack(standard).amax(dim=0) if standard else None
