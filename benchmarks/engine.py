@@ -204,7 +204,7 @@ def decode(backbone: VideoXL, plain: Qwen2ForCausalLM, rates: Rates, arguments) 
 
     figures = _compare(lambda: step(backbone.model, hybrid), lambda: step(plain, cache), arguments, "decode")
     num_tokens, dtype = hybrid.get_seq_length(), backbone.model.dtype
-    weights = (DECODER.layers * DECODER.layer + DECODER.hidden * DECODER.vocab) * dtype.itemsize
+    weights = DECODER.read_per_token * dtype.itemsize
     limit_s = (weights + num_tokens * backbone.geometry.bytes_per_token) * arguments.tokens / rates.bytes
     return _beside(limit_s, figures) | {"kv_tokens": num_tokens, "tokens_per_turn": arguments.tokens}
 

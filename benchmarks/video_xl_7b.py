@@ -41,7 +41,6 @@ from x2l.cache import assemble, planned_levels
 from x2l.compressors.identity import Identity
 from x2l.compressors.vst import VST
 from x2l.costs.counting import PaperRun
-from x2l.costs.flops import DecoderSizes
 from x2l.host_memory import HostMemory
 from x2l.interfaces import Compressor
 from x2l.networks.video_xl import VideoXLConfig, VideoXLForCausalLM
@@ -49,6 +48,7 @@ from x2l.on_device import OnDevice
 from x2l.pipeline.indexing import in_host_memory
 from x2l.selectors.top_k import TopK
 from x2l.types import KV, Chunk, ChunkKV, IndexSpec, Plan, VideoIndex
+from x2l.verification.estimate import decoder_sizes
 
 SIZES = {
     "vocab_size": 152064,
@@ -236,20 +236,10 @@ def _limits_of_computing(
     cached: int,
 ) -> dict[str, float]:
     """Counted FLOPs of pre-fill and question, and the bytes that a token reads, at the device's rates."""
-    config, dtype = backbone.model.config, backbone.model.dtype
-    decoder = DecoderSizes(
-        config.hidden_size,
-        config.intermediate_size,
-        config.num_hidden_layers,
-        config.num_attention_heads,
-        config.num_key_value_heads,
-        backbone.geometry.head_dim,
-        config.vocab_size,
-    )
+    decoder = decoder_sizes(backbone)
     sizes = replace(VideoXL.sizes, decoder=decoder, prompt=PROMPT_TOKENS)
     run = PaperRun(sizes, compressor, ratios, CHUNK_FRAMES, backbone.geometry.dtype)
-    weights = (decoder.layers * decoder.layer + decoder.hidden * decoder.vocab) * dtype.itemsize
-    read = weights + cached * backbone.geometry.bytes_per_token
+    read = decoder.read_per_token * backbone.model.dtype.itemsize + cached * backbone.geometry.bytes_per_token
     return {
         "prefill_s": run.count(frames).prefill_flops / rates.flops,
         "question_s": decoder.answer_flops(QUESTION_TOKENS, cached) / rates.flops,

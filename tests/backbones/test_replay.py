@@ -38,10 +38,10 @@ def graph_steps(monkeypatch):
     return made
 
 
-def written(backbone, index, plan, positions="original", ids=None, **options):
+def written(backbone, index, plan, positions="original", **options):
     """The new tokens, and the cache that they leave."""
     cache = assemble(index, plan, backbone, positions)
-    ids = backbone.encode_question(QUESTION) if ids is None else ids
+    ids = backbone.encode_question(QUESTION)
     return backbone.generate_ids(ids, cache, **{**WRITING, **options}).tolist(), cache
 
 

@@ -614,10 +614,8 @@ def test_letters_that_a_model_cannot_tell_apart_are_refused(x2l, folder, tmp_pat
     code, out, err = x2l(*choosing, QUESTION)
     assert (code, out) == (2, "") and "has no options to choose from" in err
     code, out, err = x2l(*choosing, QUESTION, "--stop", ".")
-    assert (code, out) == (
-        2,
-        "",
-    ) and "--letters excludes --max-new-tokens, --temperature, --stop and --decode" in err
+    assert (code, out) == (2, "")
+    assert "--letters excludes --max-new-tokens, --temperature, --stop and --decode" in err
 
 
 def test_a_conversation_knows_its_turns(ok, folder, monkeypatch):

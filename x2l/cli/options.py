@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from x2l.config.paths import local_path
+from x2l.decoding import DECODE
 from x2l.errors import X2LError
 from x2l.precision import FULL_NAMES
 
@@ -193,7 +194,7 @@ _GENERATION = [
     click.option("--stop", metavar="TEXT", multiple=True, help="The answer ends behind it; repeatable."),
     click.option(
         "--decode",
-        type=click.Choice(["auto", "eager", "graph"]),
+        type=click.Choice(DECODE),
         help="graph: a GPU replays a captured step for every token; auto, the default, is eager.",
     ),
 ]

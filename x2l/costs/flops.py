@@ -41,6 +41,11 @@ class DecoderSizes:
         """Weights of all matrices; norms and biases are a ten-thousandth."""
         return self.layers * self.layer + self.vocab * self.hidden * (1 if self.tied else 2)
 
+    @property
+    def read_per_token(self) -> int:
+        """Weights that a new token reads: every layer's and the head's, one row of the embedding table."""
+        return self.layers * self.layer + self.hidden * self.vocab
+
     def attention_flops(self, queries: int, keys: int) -> int:
         """FLOPs of one layer's attention: scores and weighted values, each query with every key."""
         return 4 * self.heads * self.head_dim * queries * keys

@@ -25,19 +25,17 @@ from transformers import (
 )
 
 from x2l.cache import FilledCache, filled_cache, next_position
+from x2l.decoding import DECODE
 from x2l.engine.causal import CAUSAL_SDPA, attending, without_mask
 from x2l.engine.hooks import outputs_of
 from x2l.engine.observing import observed
-from x2l.engine.replay import CAN_REPLAY, Replays, reason_against
+from x2l.engine.replay import Replays, require_replayable
 from x2l.engine.weighing import CAN_WEIGH, weighed
 from x2l.engine.words import unknown_words, vocabulary
 from x2l.interfaces import Backbone
 from x2l.room import Room
 from x2l.rotary import rotate, rotate_
 from x2l.types import KV, Chunk, Geometry, Memory, Observed, Question, VideoFacts, X2LError
-
-DECODE = ("auto", "eager", "graph")
-"""How new tokens are made: see `LanguageModelBackbone.generate_ids`."""
 
 
 class LanguageModelBackbone(Backbone):
@@ -250,7 +248,10 @@ class LanguageModelBackbone(Backbone):
         Raises X2LError for beam search, which would need a cache for every beam, for another `decode`, and
         for "graph" with a model whose step cannot be repeated.
         """
-        decode = self._decoding(options.pop("decode", "auto"))
+        if (decode := options.pop("decode", "auto")) not in DECODE:
+            raise X2LError(f"decode: got {decode!r}, expected {', '.join(DECODE[:-1])} or {DECODE[-1]}")
+        if decode == "graph":
+            require_replayable(self.decoder)
         if options.get("num_beams", 1) > 1:
             raise X2LError(f"num_beams: expected 1, got {options['num_beams']}")
         if stop := options.pop("stop_strings", None):
@@ -267,19 +268,6 @@ class LanguageModelBackbone(Backbone):
                 **options,
             )
         return output[0, len(ids) :]
-
-    def _decoding(self, decode: str) -> str:
-        if decode not in DECODE:
-            raise X2LError(f"decode: got {decode!r}, expected {', '.join(DECODE[:-1])} or {DECODE[-1]}")
-        if decode != "graph":
-            return decode
-        attention = self.decoder.config._attn_implementation
-        if attention not in (*CAN_REPLAY, CAUSAL_SDPA):
-            expected = " or ".join(CAN_REPLAY)
-            raise X2LError(f"decode: graph cannot replay the attention {attention}, expected {expected}")
-        if reason := reason_against(self.decoder):
-            raise X2LError(f"decode: graph cannot replay {reason}, expected eager")
-        return decode
 
     def streamer(self, on_text: Callable[[str], Any]) -> TextStreamer:
         streamer = TextStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)

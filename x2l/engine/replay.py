@@ -20,6 +20,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from x2l.cache import FilledCache
+from x2l.engine.causal import CAUSAL_SDPA
 from x2l.types import X2LError
 
 CAN_REPLAY = ("sdpa", "eager")
@@ -205,18 +206,24 @@ class Replays:
         return step
 
 
-def reason_against(decoder: PreTrainedModel) -> str | None:
-    """What of a decoder a step cannot repeat; None: nothing."""
+def require_replayable(decoder: PreTrainedModel) -> None:
+    """Raises X2LError for a decoder with something that a step cannot repeat."""
+    attention = decoder.config._attn_implementation
+    if attention not in (*CAN_REPLAY, CAUSAL_SDPA):
+        expected = " or ".join(CAN_REPLAY)
+        raise X2LError(f"decode: graph cannot replay the attention {attention}, expected {expected}")
+    if reason := _reason_against(decoder):
+        raise X2LError(f"decode: graph cannot replay {reason}, expected eager")
+
+
+def _reason_against(decoder: PreTrainedModel) -> str | None:
     rotary = getattr(decoder.rotary_emb, "rope_type", "default")
     kinds = {*rotary.values()} if isinstance(rotary, dict) else {rotary}
     if changing := kinds & {"dynamic", "longrope"}:
         return f"the rotary embedding {min(changing)}, which changes with the length"
-    config = decoder.config
-    layers = getattr(config, "layer_types", None)
-    has_window = {*layers} - {"full_attention"} if layers else getattr(config, "sliding_window", None)
-    if has_window:
-        return "layers that do not attend to everything"
-    return None
+    layers = getattr(decoder.config, "layer_types", None)
+    has_window = {*layers} - {"full_attention"} if layers else getattr(decoder.config, "sliding_window", None)
+    return "layers that do not attend to everything" if has_window else None
 
 
 def _padded(states: Float[Tensor, "1 kv_heads tokens head_dim"], size: int) -> Padded:

@@ -55,7 +55,7 @@ def _sizes(subject: Subject, backbone: LanguageModelBackbone) -> BackboneSizes |
     num_text = 0 if chunk.is_text is None else int(chunk.is_text.sum())
     return replace(
         published,
-        decoder=_decoder_sizes(backbone),
+        decoder=decoder_sizes(backbone),
         tokens_per_step=visual,
         text_per_step=round(num_text / chunk.num_steps),
         prompt=len(backbone.prompt_ids(chunk.video)),
@@ -63,7 +63,8 @@ def _sizes(subject: Subject, backbone: LanguageModelBackbone) -> BackboneSizes |
     )
 
 
-def _decoder_sizes(backbone: LanguageModelBackbone) -> DecoderSizes:
+def decoder_sizes(backbone: LanguageModelBackbone) -> DecoderSizes:
+    """Those of the model that is loaded."""
     config, geometry = backbone.decoder.config, backbone.geometry
     return DecoderSizes(
         hidden=config.hidden_size,
