@@ -1,4 +1,4 @@
-"""A question of several sentences, each asked on its own."""
+"""A question of several sentences, asked sentence by sentence and as one."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _END = re.compile(r"(?<=[.?!。？！])\s+|(?<=[。？！])")
 
 @dataclass
 class Sentences(Oracle):
-    """The highest standard score that a chunk gets for any sentence of the question from another oracle.
+    """The highest standard score that a chunk gets from another oracle for the question or a sentence of it.
 
-    A question that asks for two things at once resembles neither of their chunks as much as its parts do. Of
-    a question of one sentence the order of the chunks is that of `inner`. Sentences of which `inner` abstains
-    do not count; it abstains where `inner` does of all.
+    A question that asks for two things at once resembles neither of their chunks as much as its parts do.
+    Where two sentences only together name what is asked ("Look at the red frame. Which digit does the star
+    show?"), the question as one does better. Of a question of one sentence the order of the chunks is that
+    of `inner`. What `inner` abstains of does not count; it abstains where `inner` does of all.
 
-    whole: the question as one counts as a sentence, too. Where two sentences only together name what is
-    asked ("Look at the red frame. Which digit does the star show?"), neither finds it by itself.
+    whole: the question as one is scored besides its sentences.
 
     Source: none; queries of several hops are taken apart likewise in retrieval.
     Differs: the paper (Video-X^2L, section 3.4) scores the question as one.
     """
 
     inner: Oracle = field(default_factory=AttentionScore)
-    whole: bool = False
+    whole: bool = True
 
     not_prepared = frozenset({"whole"})
 
