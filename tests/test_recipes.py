@@ -17,6 +17,7 @@ from x2l.evaluation import run
 from x2l.evaluation.claims import judge, read_claims
 from x2l.evaluation.hashes import asked_hash
 from x2l.evaluation.recipe import Evaluation
+from x2l.recipe import RECOMMENDED, Recipe, build_pipeline
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 RECIPES = [
@@ -87,6 +88,21 @@ def test_a_quick_run_takes_minutes(path, tmp_path, monkeypatch):
 def test_a_recipe_is_short_and_says_what_it_shows(path):
     text = path.read_text()
     assert len(text.split()) <= MOST_WORDS and text.startswith("# ")
+
+
+def test_a_row_called_default_is_what_x2l_ask_does():
+    backbone = X2LTiny.from_pretrained()
+
+    def decides(recipe):
+        built = build_pipeline(recipe, backbone)
+        parts = built.compressor, built.oracle, built.selector
+        return *parts, recipe.ratios, recipe.proportional, recipe.positions, recipe.chunk_frames
+
+    asked = decides(Recipe.from_mapping(RECOMMENDED))
+    rows = {path.stem: Evaluation.load(path).rows.get("default") for path in RECIPES}
+    default = {name: decides(row) for name, row in rows.items() if row}
+    assert {"spine", "one_pass", "fig2"} <= set(default)
+    assert {name for name, parts in default.items() if parts != asked} == set()
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.yaml")), ids=lambda path: path.stem)
