@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -402,6 +403,19 @@ def test_wrong_sources_are_named(refused, folder, tmp_path):
     assert "expected an x2l index" in refused("ask", tmp_path, QUESTION)
     assert "no such file" in refused("ask", "Is it day or night? " * 20, folder / "needles.mp4")
     assert "File name too long" in refused("index", "Is it day or night? " * 20, "-o", tmp_path / "index")
+
+
+def test_a_folder_that_may_not_be_read_is_not_said_to_lack_the_file(refused, folder, tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o000)
+    was_root = os.geteuid() == 0  # who may read everything
+    try:
+        if was_root:
+            os.seteuid(65534)
+        assert "cannot be read (Permission denied)" in refused("ask", locked / "needles.mp4", QUESTION)
+    finally:
+        if was_root:
+            os.seteuid(0)
 
 
 def test_a_url_is_quoted_as_it_is_and_said_to_be_no_file(refused, folder, tmp_path, monkeypatch):

@@ -128,8 +128,12 @@ def source_argument(required: bool = True) -> Callable:
     """Decorator: adds what is asked about as `source`, which has to be there; torch is not loaded to see."""
 
     def existing(context: click.Context, argument: click.Parameter, source: str | None) -> str | None:
-        if source is not None and not os.path.lexists(local_path(source)):
-            raise X2LError(f"{source}: no such file")
+        try:
+            source is None or os.lstat(local_path(source))
+        except PermissionError as error:
+            raise X2LError(f"{source}: cannot be read ({error.strerror})") from None
+        except OSError:  # or a name that no file can have, such as a long question
+            raise X2LError(f"{source}: no such file") from None
         return source
 
     return click.argument("source", required=required, callback=existing)
