@@ -1,6 +1,7 @@
 """An evaluation asks every row the same, resumes where it stopped, and computes its tables from its lines."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -79,7 +80,8 @@ def without_clocks(summary: dict) -> dict:
 
 
 def without_seconds(lines: list[dict]) -> list[dict]:
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    clocks = ("seconds", "session")
+    return [{key: value for key, value in line.items() if key not in clocks} for line in lines]
 
 
 def test_every_row_is_asked_the_same(finished):
@@ -201,6 +203,9 @@ def test_resumed_after_a_kill_gives_the_same(recipe, finished, tmp_path, monkeyp
     assert without_seconds(read(tmp_path)) == without_seconds(read(finished))
     assert without_clocks(resumed) == without_clocks(json.loads((finished / "summary.json").read_text()))
     assert resumed["num_sessions"] == 2
+    assert [line["session"] for line in read(tmp_path)] == [0] * num_answers + [1] * (
+        len(read(finished)) - num_answers
+    )
 
 
 def test_a_process_that_is_killed_is_resumed(recipe, finished, tmp_path):
@@ -465,6 +470,22 @@ def made_up(out, answers: dict[str, list[list[bool]]]) -> None:
     session = {"date": "", "devices": [], "versions": {}, "git": None}
     recipe = {"data": {}, "rows": {row: {} for row in answers}}
     (out / "run.json").write_text(json.dumps({**run_data, "recipe": recipe, "sessions": [session]}))
+
+
+def test_times_are_compared_within_sessions(tmp_path):
+    """Of rows and questions that were added later, on a machine twice as fast."""
+    made_up(tmp_path, {"a": [[True, True]], "b": [[True, True]], "c": [[True, True]]})
+    sessions = {"a": (0, 0), "b": (0, 1), "c": (1, 1)}
+    lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["session"] = sessions[line["row"]][int(line["question"][-1])]
+        line["seconds"] = {"score": {"a": 4.0, "b": 2.0, "c": 2.0}[line["row"]] / (1 + line["session"])}
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rows = summarise(tmp_path)["rows"]
+    assert {name: row["ttft_ratio"] for name, row in rows.items()} == {"a": 1, "b": 0.5, "c": None}
+    table = (tmp_path / "table.md").read_text()
+    assert "Asked in other sessions than a, and so without a time beside it: c." in table
+    assert re.search(r"^\| c \| .* \| +\| +\| +\|$", table, re.M)
 
 
 def test_intervals_resample_videos_not_questions(tmp_path):

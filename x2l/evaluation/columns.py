@@ -45,6 +45,7 @@ class Column:
 def columns(summary: dict[str, Any]) -> list[Column]:
     """Accuracy by group, the share of the cache that is gone, time to the first token, recall."""
     rows = summary["rows"].values()
+    ttft = [row["ttft_ratio"] for row in rows]
     groups = [
         Column(
             group,
@@ -59,8 +60,8 @@ def columns(summary: dict[str, Any]) -> list[Column]:
     return [
         *groups,
         Column("cache gone", [100 * row["cache_reduction"]["all"] for row in rows], "{:.1f} %".format),
-        Column("TTFT", [row["ttft_ratio"] for row in rows], "{:.2f}x".format, min),
-        Column("speed-up", [1 / row["ttft_ratio"] for row in rows], "{:.1f}x".format),
+        Column("TTFT", ttft, "{:.2f}x".format, min),
+        Column("speed-up", [ratio and 1 / ratio for ratio in ttft], "{:.1f}x".format),
         Column("recall", [row["recall"] for row in rows], "{:.2f}".format),
     ]
 

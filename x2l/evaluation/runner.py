@@ -119,7 +119,7 @@ def _answer_all(
                 video, hashes = SharedVideo(item, groups, indices=indices), session.hashes[item.name]
                 for line in _answers(groups, evaluation, item, video, hashes, results.done):
                     session.note_answer()
-                    results.append(line)
+                    results.append(line | {"session": session.number})
                     show(1)
             except BrokenVideoError as error:
                 broken[item.name] = str(error)

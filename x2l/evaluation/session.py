@@ -23,8 +23,8 @@ class Session:
 
     groups: of rows, as they are asked. hashes: by video and id of the questions about videos that can be read
     (see x2l.evaluation.hashes). writes: whether it is this process that does, of several.
-    keys: of all lines that there are to write (see x2l.evaluation.results), by video. broken: "name: why" by
-    video.
+    keys: of all lines that there are to write (see x2l.evaluation.results), by video. number: of this session
+    among those that answer something, from 0. broken: "name: why" by video.
     Raises X2LError if the folder holds results of another recipe or other weights.
     """
 
@@ -46,6 +46,8 @@ class Session:
         self._out, self._num_videos, self._max_share = out, len(items), evaluation.max_broken_share
         self._devices = [row.pipeline.backbone.device for row in rows]
         same = {"recipe_hash": evaluation.hash(), **_weights(rows)}
+        sessions = check_same(out, same).get("sessions", [])
+        self.number = len(sessions)
         self._run = {
             **same,
             "questions_hash": questions_hash(hashes),
@@ -55,7 +57,7 @@ class Session:
             "num_answers": len(self.all_keys),
             "videos": {item.name: _path_from(out, item.path) for item in items if item.path},
             "broken": [],
-            "sessions": check_same(out, same).get("sessions", []),
+            "sessions": sessions,
         }
         self._writes, self._is_noted = writes, False
         self._write()

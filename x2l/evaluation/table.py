@@ -76,10 +76,18 @@ def notes(summary: dict[str, Any]) -> list[str]:
         "Speed-up: one over that.",
         "Recall: share of the gold chunks that were re-loaded in detail.",
         "Chance: the most frequent answer to each kind of question, or one that the question names or shows.",
+        *_untimed(summary),
         *_over_groups(summary),
         *_unclear(summary["rows"]),
         *left_out(summary),
     ]
+
+
+def _untimed(summary: dict[str, Any]) -> list[str]:
+    """Why rows have no time, where some have none."""
+    names = [name for name, row in summary["rows"].items() if row["ttft_ratio"] is None]
+    text = f"Asked in other sessions than {summary['ttft_row']}, and so without a time beside it"
+    return [f"{text}: {', '.join(names)}."] if names else []
 
 
 def _over_groups(summary: dict[str, Any]) -> list[str]:
