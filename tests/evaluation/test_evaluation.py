@@ -475,7 +475,7 @@ def made_up(out, answers: dict[str, list[list[bool]]]) -> None:
 def test_times_are_compared_within_sessions(tmp_path):
     """Of rows and questions that were added later, on a machine twice as fast."""
     made_up(tmp_path, {"a": [[True, True]], "b": [[True, True]], "c": [[True, True]]})
-    sessions = {"a": (0, 0), "b": (0, 1), "c": (1, 1)}
+    sessions = {"a": (0, 0), "b": (0, 1), "c": (1, 1)}  # by question
     lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     for line in lines:
         line["session"] = sessions[line["row"]][int(line["question"][-1])]
