@@ -240,6 +240,7 @@ def test_what_does_not_work_is_told_with_the_numbers_measured():
         f"Of pairs dual_encoder reads {kind('table3', 'dual encoder', 'pair')}, "
         f"attention {kind('table3', 'attention', 'pair')}, which the interval does not tell apart, "
         f"llm_attention {kind('table3', 'llm_attention', 'pair')}.",
+        f"Asked sentence by sentence attention reads {kind('table3', 'by sentence', 'pair')}, as annotations",
         f"at 2,048 the right chunk gives back {at('bi-level annotated top-3', 2048)}.",
         f"reads fewer among more ({at('uniform 2x', 1024)}, {at('uniform 2x', 2048)}).",
         f"below 2x before and after (-{below_2x('bi-level, before', '2x, before')}, "

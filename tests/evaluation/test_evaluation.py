@@ -19,6 +19,7 @@ from x2l.backbones.video_xl import VideoXL
 from x2l.data.haystack import Haystack
 from x2l.data.needles import Needles
 from x2l.evaluation import bootstrap, run, summarise
+from x2l.evaluation.columns import Column
 from x2l.evaluation.hashes import asked_hash
 from x2l.evaluation.recipe import Evaluation
 from x2l.evaluation.results import Results, read
@@ -484,8 +485,13 @@ def test_times_are_compared_within_sessions(tmp_path):
     rows = summarise(tmp_path)["rows"]
     assert {name: row["ttft_ratio"] for name, row in rows.items()} == {"a": 1, "b": 0.5, "c": None}
     table = (tmp_path / "table.md").read_text()
-    assert "Asked in other sessions than a, and so without a time beside it: c." in table
+    assert "TTFT only of questions answered in the same session as by a: b (1 of 2), c (0 of 2)." in table
     assert re.search(r"^\| c \| .* \| +\| +\| +\|$", table, re.M)
+
+
+def test_what_stands_alone_is_not_the_best():
+    assert Column("TTFT", [1.0, None], "{:.2f}x".format, min).is_best() == [False, False]
+    assert Column("TTFT", [1.0, 0.5, None], "{:.2f}x".format, min).is_best() == [False, True, False]
 
 
 def test_intervals_resample_videos_not_questions(tmp_path):

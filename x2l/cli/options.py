@@ -129,10 +129,11 @@ def source_argument(required: bool = True) -> Callable:
 
     def existing(context: click.Context, argument: click.Parameter, source: str | None) -> str | None:
         try:
-            source is None or os.lstat(local_path(source))
+            if source is not None:
+                os.lstat(local_path(source))
         except PermissionError as error:
             raise X2LError(f"{source}: cannot be read ({error.strerror})") from None
-        except OSError:  # or a name that no file can have, such as a long question
+        except (OSError, ValueError):  # or a name that no file can have, such as a long question
             raise X2LError(f"{source}: no such file") from None
         return source
 

@@ -35,11 +35,11 @@ class Column:
         return ["" if value is None else self.spell(value) for value in self.values]
 
     def is_best(self) -> list[bool]:
-        """Which rows are the best; what is spelt alike is alike. None is where all are."""
+        """Which rows are the best; what is spelt alike is alike. None is where all that are known are."""
         known = [value for value in self.values if value is not None]
         best = self.spell(self.better(known)) if known else None
         marked = [value is not None and self.spell(value) == best for value in self.values]
-        return [False] * len(marked) if all(marked) else marked
+        return [False] * len(marked) if sum(marked) == len(known) else marked
 
 
 def columns(summary: dict[str, Any]) -> list[Column]:
@@ -61,7 +61,7 @@ def columns(summary: dict[str, Any]) -> list[Column]:
         *groups,
         Column("cache gone", [100 * row["cache_reduction"]["all"] for row in rows], "{:.1f} %".format),
         Column("TTFT", ttft, "{:.2f}x".format, min),
-        Column("speed-up", [ratio and 1 / ratio for ratio in ttft], "{:.1f}x".format),
+        Column("speed-up", [None if ratio is None else 1 / ratio for ratio in ttft], "{:.1f}x".format),
         Column("recall", [row["recall"] for row in rows], "{:.2f}".format),
     ]
 

@@ -26,6 +26,8 @@ Key = tuple[str, str]
 class Results:
     """The lines of a run so far, and a place to add more: one for each process, by its `rank`.
 
+    num_sessions: that lines tell of.
+
     A last line that a kill tore is dropped from the file when it is opened.
     Raises X2LError for results of an earlier version, which do not tell what was asked.
     """
@@ -36,6 +38,7 @@ class Results:
         if not all("asked" in line for line in lines):
             raise X2LError(f"{out}: holds results of an earlier version; choose another folder")
         self.done = {key(line) for line in lines}
+        self.num_sessions = 1 + max((line.get("session", 0) for line in lines), default=-1)
 
     def __enter__(self) -> Results:
         self._file = self.path.open("ab")

@@ -69,7 +69,9 @@ def run(
             items = asked(evaluation.data, evaluation.data.open(out, progress), evaluation.show_options)
             hashes, broken = _hashes(evaluation.data, items)
             results = held.enter_context(Results(out, processes.rank))
-            session = Session(out, evaluation, groups, items, hashes, writes=processes.is_first)
+            session = Session(
+                out, evaluation, groups, items, hashes, processes.is_first, results.num_sessions
+            )
             session.note_broken(broken)
         owed = [item for item in items if not results.done.issuperset(session.keys.get(item.name, ()))]
         if progress and owed:

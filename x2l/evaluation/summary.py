@@ -7,12 +7,12 @@ accuracy_by_label {label: num_questions, accuracy, macro_accuracy} (see x2l.eval
 (null, or num_questions, accuracy, macro_accuracy and by_label where a question counts if every try at it is
 right), num_unclear (answers that name none of the options, or several), cache_reduction by group,
 kv_tokens, index_bytes (mean over questions of what their videos' indices take; null in results of earlier
-versions), ttft_s, ttft_ratio (against ttft_row: the uncompressed_row, or else the first, over the questions
-that both answered in the same session; null if there are none),
-recall, recall_by_group, oracle_recall_at {k}; differences {row: {other: {group: mean, interval}}}; claims
-(see x2l.evaluation.claims); num_unscored, questions without a right answer, which are not in any of these (if
-there are no others, none of these is there); broken, "video: why" of each that cannot be read; then where the
-numbers come from: seeds, hashes, backbones, recipe, versions, git, date, devices.
+versions), ttft_s, ttft_ratio (against ttft_row: the uncompressed_row, or else the first, over the
+ttft_questions that both answered in the same session; null if there are none), recall, recall_by_group,
+oracle_recall_at {k}; differences {row: {other: {group: mean, interval}}}; claims (see x2l.evaluation.claims);
+num_unscored, questions without a right answer, which are not in any of these (if there are no others, none of
+these is there); broken, "video: why" of each that cannot be read; then where the numbers come from: seeds,
+hashes, backbones, recipe, versions, git, date, devices.
 """
 
 from __future__ import annotations
@@ -201,6 +201,9 @@ def _is_full(line: Line) -> bool:
 def _costs(lines: list[Line], full: list[Line] | None, timed_against: list[Line]) -> dict[str, Any]:
     """Cache and time; times are medians over questions, because other work disturbs some of them."""
     gone = [_cache_gone(*pair) for pair in zip(lines, full or lines, strict=True)]
+    pairs = [
+        pair for pair in zip(lines, timed_against, strict=True) if _session(pair[0]) == _session(pair[1])
+    ]
     return {
         "cache_reduction": {
             group: fmean(x for x, line in zip(gone, lines, strict=True) if group in (ALL, line["group"]))
@@ -209,7 +212,8 @@ def _costs(lines: list[Line], full: list[Line] | None, timed_against: list[Line]
         "kv_tokens": fmean(line["kv_tokens"] for line in lines),
         "index_bytes": fmean(sizes) if all(sizes := [line.get("index_bytes") for line in lines]) else None,
         "ttft_s": _ttft_s(lines),
-        "ttft_ratio": _ttft_ratio(lines, timed_against),
+        "ttft_ratio": _ttft_ratio(pairs),
+        "ttft_questions": len(pairs),
     }
 
 
@@ -218,18 +222,17 @@ def _cache_gone(line: Line, full: Line) -> float:
     return 1 - line["kv_tokens"] / full["kv_tokens_full"]
 
 
-def _ttft_ratio(lines: list[Line], others: list[Line]) -> float | None:
-    """Of the questions that both rows answered in the same session: a machine is not always as fast."""
-    pairs = [pair for pair in zip(lines, others, strict=True) if _session(pair[0]) == _session(pair[1])]
+def _ttft_ratio(pairs: list[tuple[Line, Line]]) -> float | None:
+    """Of answers to the same questions in the same session: a machine is not always as fast."""
     if not pairs:
         return None
     own, other = zip(*pairs, strict=True)
     return _ttft_s(own) / _ttft_s(other)
 
 
-def _session(line: Line) -> int:
-    """Results of earlier versions do not say in which session a question was answered."""
-    return line.get("session", 0)
+def _session(line: Line) -> tuple[str | None, int]:
+    """Its run, where lines of several are read, and the session; earlier versions do not tell which."""
+    return line.get("run"), line.get("session", 0)
 
 
 def _ttft_s(lines: Sequence[Line]) -> float:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from x2l.broken import passed_over
 from x2l.evaluation.columns import columns, with_interval
+from x2l.evaluation.tally import ALL
 
 MOST_KINDS = 12
 """Columns that a page has room for."""
@@ -76,18 +77,20 @@ def notes(summary: dict[str, Any]) -> list[str]:
         "Speed-up: one over that.",
         "Recall: share of the gold chunks that were re-loaded in detail.",
         "Chance: the most frequent answer to each kind of question, or one that the question names or shows.",
-        *_untimed(summary),
+        *_partly_timed(summary),
         *_over_groups(summary),
         *_unclear(summary["rows"]),
         *left_out(summary),
     ]
 
 
-def _untimed(summary: dict[str, Any]) -> list[str]:
-    """Why rows have no time, where some have none."""
-    names = [name for name, row in summary["rows"].items() if row["ttft_ratio"] is None]
-    text = f"Asked in other sessions than {summary['ttft_row']}, and so without a time beside it"
-    return [f"{text}: {', '.join(names)}."] if names else []
+def _partly_timed(summary: dict[str, Any]) -> list[str]:
+    """Rows whose time is that of some questions, or of none."""
+    num = summary["num_questions"][ALL]
+    counts = {name: row.get("ttft_questions", num) for name, row in summary["rows"].items()}
+    fewer = [f"{name} ({count} of {num})" for name, count in counts.items() if count < num]
+    text = f"TTFT only of questions answered in the same session as by {summary['ttft_row']}"
+    return [f"{text}: {', '.join(fewer)}."] if fewer else []
 
 
 def _over_groups(summary: dict[str, Any]) -> list[str]:

@@ -305,6 +305,8 @@ def test_two_runs_share_a_page_on_what_both_have_answered(tmp_path):
         ("one: a", "0.67"),
         ("other: a", "0.67"),
     ]
+    # Runs are no sessions of each other: what took how long is not compared.
+    assert [bool(list(row.all("td"))[-3].text) for row in rows] == [True, False]
     assert [each.one("h3").text for each in page.all("article")] == ["Which number, n0?", "Which number, n2?"]
     # A claim is judged on all questions of its run.
     assert "A 0.75" in page.one("section", id="claims").text
