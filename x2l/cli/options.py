@@ -133,7 +133,7 @@ def source_argument(required: bool = True) -> Callable:
                 os.lstat(local_path(source))
         except PermissionError as error:
             raise X2LError(f"{source}: cannot be read ({error.strerror})") from None
-        except (OSError, ValueError):  # or a name that no file can have, such as a long question
+        except OSError:  # or a name that no file can have, such as a long question
             raise X2LError(f"{source}: no such file") from None
         return source
 
