@@ -26,8 +26,7 @@ Key = tuple[str, str]
 class Results:
     """The lines of a run so far, and a place to add more: one for each process, by its `rank`.
 
-    num_sessions: that lines tell of.
-
+    Each line is given the number of its session: 0, or one more than the highest among those that are there.
     A last line that a kill tore is dropped from the file when it is opened.
     Raises X2LError for results of an earlier version, which do not tell what was asked.
     """
@@ -38,7 +37,7 @@ class Results:
         if not all("asked" in line for line in lines):
             raise X2LError(f"{out}: holds results of an earlier version; choose another folder")
         self.done = {key(line) for line in lines}
-        self.num_sessions = 1 + max((line.get("session", 0) for line in lines), default=-1)
+        self._session = 1 + max((line.get("session", 0) for line in lines), default=-1)
 
     def __enter__(self) -> Results:
         self._file = self.path.open("ab")
@@ -50,7 +49,7 @@ class Results:
         self._file.close()
 
     def append(self, line: Line) -> None:
-        self._file.write(_text(line))
+        self._file.write(_text(line | {"session": self._session}))
         self._file.flush()
         self.done.add(key(line))
 

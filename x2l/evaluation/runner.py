@@ -69,9 +69,7 @@ def run(
             items = asked(evaluation.data, evaluation.data.open(out, progress), evaluation.show_options)
             hashes, broken = _hashes(evaluation.data, items)
             results = held.enter_context(Results(out, processes.rank))
-            session = Session(
-                out, evaluation, groups, items, hashes, processes.is_first, results.num_sessions
-            )
+            session = Session(out, evaluation, groups, items, hashes, writes=processes.is_first)
             session.note_broken(broken)
         owed = [item for item in items if not results.done.issuperset(session.keys.get(item.name, ()))]
         if progress and owed:
@@ -121,7 +119,7 @@ def _answer_all(
                 video, hashes = SharedVideo(item, groups, indices=indices), session.hashes[item.name]
                 for line in _answers(groups, evaluation, item, video, hashes, results.done):
                     session.note_answer()
-                    results.append(line | {"session": session.number})
+                    results.append(line)
                     show(1)
             except BrokenVideoError as error:
                 broken[item.name] = str(error)

@@ -22,10 +22,9 @@ class Session:
     """Writes run.json when a session of a run starts, and what comes up in it.
 
     groups: of rows, as they are asked. hashes: by video and id of the questions about videos that can be read
-    (see x2l.evaluation.hashes). writes: whether it is this process that does, of several. num_sessions: that
-    the lines so far tell of.
-    keys: of all lines that there are to write (see x2l.evaluation.results), by video. number: of this
-    session, from 0. broken: "name: why" by video.
+    (see x2l.evaluation.hashes). writes: whether it is this process that does, of several.
+    keys: of all lines that there are to write (see x2l.evaluation.results), by video. broken: "name: why" by
+    video.
     Raises X2LError if the folder holds results of another recipe or other weights.
     """
 
@@ -37,7 +36,6 @@ class Session:
         items: list[Item],
         hashes: Mapping[str, Mapping[str, str]],
         writes: bool = True,
-        num_sessions: int = 0,
     ):
         self.hashes, self.broken = hashes, dict[str, str]()
         self.keys = {
@@ -48,9 +46,6 @@ class Session:
         self._out, self._num_videos, self._max_share = out, len(items), evaluation.max_broken_share
         self._devices = [row.pipeline.backbone.device for row in rows]
         same = {"recipe_hash": evaluation.hash(), **_weights(rows)}
-        sessions = check_same(out, same).get("sessions", [])
-        # A session that was killed early may have left lines of its other processes alone.
-        self.number = max(len(sessions), num_sessions)
         self._run = {
             **same,
             "questions_hash": questions_hash(hashes),
@@ -60,7 +55,7 @@ class Session:
             "num_answers": len(self.all_keys),
             "videos": {item.name: _path_from(out, item.path) for item in items if item.path},
             "broken": [],
-            "sessions": sessions,
+            "sessions": check_same(out, same).get("sessions", []),
         }
         self._writes, self._is_noted = writes, False
         self._write()
