@@ -91,6 +91,7 @@ def take(page: Page, name: str) -> None:
 
 
 def ask(page: Page, text: str) -> None:
+    """The button is pressed as soon as the answer before is complete."""
     page.get_by_label("Question", exact=True).fill(text)
     page.get_by_role("button", name="Ask", exact=True).click()
 
@@ -135,6 +136,7 @@ def test_a_visit(page):
     page.get_by_label("Side by side").check()
     page.get_by_label("Uncompressed, too").check()
     ask(page, QUESTION)
+    expect(page.get_by_role("button", name="Ask", exact=True)).to_be_disabled()
     expect(result.nth(1)).to_contain_text("says")
     expect(result.locator(".x2l-answer")).to_have_text(["7", "7"])
     expect(result.nth(1)).to_contain_text("1,720")

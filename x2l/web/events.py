@@ -37,9 +37,15 @@ class Events:
     def ask(
         self, request: gr.Request, text: str, follows: bool, compares: bool, times: bool, *settings: Any
     ) -> Iterator[list]:
-        """A question, with the first setting or with both."""
+        """A question, with the first setting or with both; the last value is of the button, which waits."""
         chosen = [Settings(*settings[:NUM]), Settings(*settings[NUM:])][: 1 + compares]
-        yield from map(_values, self.studio.ask(request.session_hash, text, chosen, follows, times))
+        yield [*_values(View()), gr.update(interactive=False)]
+        for view in self.studio.ask(request.session_hash, text, chosen, follows, times):
+            yield [*_values(view), gr.skip()]
+
+    def ready(self) -> dict:
+        """The button takes the next question, whatever became of the one before."""
+        return gr.update(interactive=True)
 
     def forget(self, request: gr.Request) -> list:
         """A new conversation."""

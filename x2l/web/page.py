@@ -55,11 +55,12 @@ def make_page(studio: Studio, offered: Offered) -> gr.Blocks:
                 of_second = controls(replace(start, selector="constant"), backbone)
 
         parts = [player, state, message, first, second, chat]
-        in_turn = {"outputs": parts, "concurrency_limit": None, "show_progress": "hidden"}
-        sample.click(events.open, of_first, **in_turn)
-        upload.upload(events.upload, [upload, *of_first], **in_turn)
+        in_turn = {"concurrency_limit": None, "show_progress": "hidden"}
+        sample.click(events.open, of_first, parts, **in_turn)
+        upload.upload(events.upload, [upload, *of_first], parts, **in_turn)
         asked = [question, follows, compares, times, *of_first, *of_second]
-        gr.on([ask.click, question.submit], events.ask, asked, **in_turn)
+        answered = gr.on([ask.click, question.submit], events.ask, asked, [*parts, ask], **in_turn)
+        answered.then(events.ready, None, ask, queue=False, show_progress="hidden")
         chat.example_select(_text, None, question, queue=False)
         forget.click(events.forget, None, parts, show_progress="hidden")
         compares.change(_beside, compares, [beside, settings], queue=False)
