@@ -252,6 +252,55 @@ def test_what_does_not_work_is_told_with_the_numbers_measured():
     )
 
 
+def test_the_front_pages_tell_what_was_measured():
+    """README's table and the prose of docs/results.md, as limits above."""
+    root = FOLDER.parent
+    readme, page = (" ".join((root / name).read_text().split()) for name in ("README.md", "docs/results.md"))
+    results = {path.stem: json.loads(path.read_text()) for path in (FOLDER / "results").glob("*.json")}
+
+    def spread(measured, digits=2):
+        low, high = measured["interval"]
+        return f"{measured['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+    def read(name, row, group="all"):
+        return spread(results[name]["rows"][row]["accuracy"][group])
+
+    def short(*where):
+        return read(*where).split()[0]
+
+    def gone(name, row):
+        return f"{results[name]['rows'][row]['cache_reduction']['all']:.0%}".replace("%", " %")
+
+    needle = "2048 frames"
+    spine, long = read("spine", "default"), read("fig2", "default", needle)
+    for said in (
+        f"| {spine} with {gone('spine', 'default')} of the cache gone; 2x {short('spine', 'uniform 2x')}; "
+        f"counting alone {short('spine', 'default', 'counting')}, 2x "
+        f"{short('spine', 'uniform 2x', 'counting')} |",
+        f"| {read('one_pass', 'default')} with {gone('one_pass', 'default')} of the cache gone; "
+        f"2x {short('one_pass', 'uniform 2x')} |",
+        f"| {long} ({read('fig2', '+ pooled', needle)}); 2x {short('fig2', 'uniform 2x', needle)} |",
+        f"| {results['spine']['rows']['default']['ttft_ratio']:.2f}x of uncompressed |",
+    ):
+        assert said in readme, said
+
+    attention = "bi-level attention top-3"
+    above = results["spine"]["differences"]["default"]["uniform 2x"]["all"]
+    for said in (
+        f"holistic questions go from {short('spine', attention, 'holistic')} to "
+        f"{short('spine', '+ proportional', 'holistic')} (2x: {short('spine', 'uniform 2x', 'holistic')})",
+        f"with {gone('spine', attention)} of the cache gone",
+        f"{spread(above, 3)} above it on all",
+        f"at 2,048 frames {short('fig2', 'uniform 2x', needle)} and "
+        f"{short('fig2', attention, needle)} with two passes",
+        f"{short('fig2', '+ pooled', needle)} with H-KVs that are means of L-KVs",
+        f"default reads {long} ([why]",
+    ):
+        assert said in page, said
+    joint = {short("fig2", row, needle) for row in ("+ joint high", attention)}
+    assert len(joint) == 1, "two passes and one read alike"
+
+
 def test_the_model_card_shows_the_spine_as_measured():
     results = json.loads((FOLDER / "results" / "spine.json").read_text())
     card = (FOLDER.parent / "x2l/backbones/weights/x2l_tiny/README.md").read_text()
