@@ -224,6 +224,10 @@ def test_what_does_not_work_is_told_with_the_numbers_measured():
         f"By default `x2l ask` reads a needle in 2,048 frames {at('default', 2048)} [",
         f"Number there is {kind('selectors', 'k = 3', 'count')}, "
         f"2x {kind('selectors', 'uniform 2x', 'count')} (",
+        f"counts better ({kind('second_training', 'uniform 2x', 'count')}, uncompressed "
+        f"{kind('second_training', 'uncompressed', 'count')}) than by default "
+        f"({kind('second_training', 'default', 'count')}), so the default is "
+        f"{less('second_training', 'default', 'uniform 2x', 'all')} below 2x there",
         f"from {below_2x('bi-level, before', '2x, before')} to "
         f"{below_2x('bi-level, trained bi-level', '2x, trained at 2x')} below 2x on questions of all kinds",
         f"from {below_2x('bi-level, before', '2x, before', 'holistic')} to "
@@ -281,16 +285,20 @@ def test_the_front_pages_tell_what_was_measured():
         f"2x {short('one_pass', 'uniform 2x')} |",
         f"| {long} ({read('fig2', '+ pooled', needle)}); 2x {short('fig2', 'uniform 2x', needle)} |",
         f"| {results['spine']['rows']['default']['ttft_ratio']:.2f}x of uncompressed |",
+        f"first row reads {read('second_training', 'default')}, "
+        f"2x {short('second_training', 'uniform 2x')}: at 2x",
     ):
         assert said in readme, said
 
     attention = "bi-level attention top-3"
     above = results["spine"]["differences"]["default"]["uniform 2x"]["all"]
+    second = results["second_training"]["differences"]["default"]["uniform 2x"]["all"]
     for said in (
         f"holistic questions go from {short('spine', attention, 'holistic')} to "
         f"{short('spine', '+ proportional', 'holistic')} (2x: {short('spine', 'uniform 2x', 'holistic')})",
         f"with {gone('spine', attention)} of the cache gone",
         f"{spread(above, 3)} above it on all",
+        f"After a second training it is {-second['mean']:.2f} below, on number alone",
         f"at 2,048 frames {short('fig2', 'uniform 2x', needle)} and "
         f"{short('fig2', attention, needle)} with two passes",
         f"{short('fig2', '+ pooled', needle)} with H-KVs that are means of L-KVs",
