@@ -43,10 +43,6 @@ class Events:
         for view in self.studio.ask(request.session_hash, text, chosen, follows, times):
             yield [*_values(view), gr.skip()]
 
-    def ready(self) -> dict:
-        """The button takes the next question, whatever became of the one before."""
-        return gr.update(interactive=True)
-
     def forget(self, request: gr.Request) -> list:
         """A new conversation."""
         return _values(self.studio.forget(request.session_hash))

@@ -60,7 +60,7 @@ def make_page(studio: Studio, offered: Offered) -> gr.Blocks:
         upload.upload(events.upload, [upload, *of_first], parts, **in_turn)
         asked = [question, follows, compares, times, *of_first, *of_second]
         answered = gr.on([ask.click, question.submit], events.ask, asked, [*parts, ask], **in_turn)
-        answered.then(events.ready, None, ask, queue=False, show_progress="hidden")
+        answered.then(_ready, None, ask, queue=False, show_progress="hidden")
         chat.example_select(_text, None, question, queue=False)
         forget.click(events.forget, None, parts, show_progress="hidden")
         compares.change(_beside, compares, [beside, settings], queue=False)
@@ -74,6 +74,11 @@ _PLAIN = {"height": 300, "buttons": [], "render_markdown": False, "group_consecu
 
 def _text(chosen: gr.SelectData) -> str:
     return chosen.value["text"]
+
+
+def _ready() -> dict:
+    """The button takes the next question, whatever became of the one before."""
+    return gr.update(interactive=True)
 
 
 def _beside(compares: bool) -> list:
