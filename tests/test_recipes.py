@@ -15,6 +15,7 @@ from stock_models import checkpoint
 from x2l.backbones.x2l_tiny import X2LTiny
 from x2l.evaluation import run
 from x2l.evaluation.claims import judge, read_claims
+from x2l.evaluation.columns import with_interval
 from x2l.evaluation.hashes import asked_hash
 from x2l.evaluation.recipe import Evaluation
 from x2l.recipe import RECOMMENDED, Recipe, build_pipeline
@@ -262,12 +263,8 @@ def test_the_front_pages_tell_what_was_measured():
     readme, page = (" ".join((root / name).read_text().split()) for name in ("README.md", "docs/results.md"))
     results = {path.stem: json.loads(path.read_text()) for path in (FOLDER / "results").glob("*.json")}
 
-    def spread(measured, digits=2):
-        low, high = measured["interval"]
-        return f"{measured['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
     def read(name, row, group="all"):
-        return spread(results[name]["rows"][row]["accuracy"][group])
+        return with_interval(results[name]["rows"][row]["accuracy"][group])
 
     def short(*where):
         return read(*where).split()[0]
@@ -297,7 +294,7 @@ def test_the_front_pages_tell_what_was_measured():
         f"holistic questions go from {short('spine', attention, 'holistic')} to "
         f"{short('spine', '+ proportional', 'holistic')} (2x: {short('spine', 'uniform 2x', 'holistic')})",
         f"with {gone('spine', attention)} of the cache gone",
-        f"{spread(above, 3)} above it on all",
+        f"{with_interval(above, 3)} above it on all",
         f"After a second training it is {-second['mean']:.2f} below, on number alone",
         f"at 2,048 frames {short('fig2', 'uniform 2x', needle)} and "
         f"{short('fig2', attention, needle)} with two passes",
